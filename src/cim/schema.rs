@@ -1,0 +1,161 @@
+//! The compiled schema: namespaces and their classes, immutable after start.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use smol_str::SmolStr;
+
+use super::name::normalize_namespace;
+use super::{
+    CimError, CimInstance, CimStatus, CimType, CimValue, ClassDeclaration, ClassName, ObjectPath, RawInstance, RawValue,
+};
+
+/// All namespaces.
+#[derive(Debug, Default)]
+pub struct Schema {
+    namespaces: BTreeMap<String, Arc<NamespaceSchema>>,
+}
+
+/// The classes of one namespace.
+#[derive(Debug)]
+pub struct NamespaceSchema {
+    name: SmolStr,
+    classes: HashMap<ClassName, Arc<ClassDeclaration>>,
+    subclasses: HashMap<ClassName, Vec<Arc<ClassDeclaration>>>,
+}
+
+impl Schema {
+    /// Puts namespaces together; of two with one name the later wins.
+    #[must_use]
+    pub fn new(namespaces: impl IntoIterator<Item = NamespaceSchema>) -> Self {
+        let namespaces =
+            namespaces.into_iter().map(|schema| (schema.name.to_ascii_lowercase(), Arc::new(schema))).collect();
+        Self { namespaces }
+    }
+
+    /// The namespace of that name, in any case and with either separator.
+    #[must_use]
+    pub fn namespace(&self, name: &str) -> Option<&Arc<NamespaceSchema>> {
+        let name = normalize_namespace(name);
+        self.namespaces.get(name.as_ref()).or_else(|| self.namespaces.get(&name.to_ascii_lowercase()))
+    }
+
+    /// All namespaces, sorted by name.
+    pub fn namespaces(&self) -> impl Iterator<Item = &Arc<NamespaceSchema>> {
+        self.namespaces.values()
+    }
+}
+
+impl NamespaceSchema {
+    /// Makes a namespace from its resolved classes.
+    #[must_use]
+    pub fn new(name: SmolStr, classes: impl IntoIterator<Item = Arc<ClassDeclaration>>) -> Self {
+        let mut by_name = HashMap::new();
+        let mut subclasses: HashMap<ClassName, Vec<Arc<ClassDeclaration>>> = HashMap::new();
+        for class in classes {
+            if let Some(superclass) = class.superclass() {
+                subclasses.entry(superclass.name().clone()).or_default().push(Arc::clone(&class));
+            }
+            by_name.insert(class.name().clone(), class);
+        }
+        for list in subclasses.values_mut() {
+            list.sort_by(|left, right| left.name().cmp(right.name()));
+        }
+        Self { name, classes: by_name, subclasses }
+    }
+
+    /// The name as declared (`root/virtualization/v2`).
+    #[must_use]
+    pub const fn name(&self) -> &SmolStr {
+        &self.name
+    }
+
+    /// A class by name.
+    #[must_use]
+    pub fn class(&self, name: &str) -> Option<&Arc<ClassDeclaration>> {
+        self.classes.get(&ClassName::new(name))
+    }
+
+    /// All classes, in no particular order.
+    pub fn classes(&self) -> impl Iterator<Item = &Arc<ClassDeclaration>> {
+        self.classes.values()
+    }
+
+    /// The classes derived directly from `name`, sorted by name.
+    #[must_use]
+    pub fn direct_subclasses(&self, name: &ClassName) -> &[Arc<ClassDeclaration>] {
+        self.subclasses.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// The class itself and everything derived from it, depth first.
+    #[must_use]
+    pub fn with_subclasses(&self, class: &Arc<ClassDeclaration>) -> Vec<Arc<ClassDeclaration>> {
+        let mut found = vec![Arc::clone(class)];
+        let mut next = 0;
+        while let Some(class) = found.get(next).cloned() {
+            found.extend(self.direct_subclasses(class.name()).iter().cloned());
+            next += 1;
+        }
+        found
+    }
+
+    /// Converts a raw instance by its class: every value to the type of its property.
+    ///
+    /// This is the one place where text of an embedded instance meets its types, whatever form it
+    /// came in. Names compare without regard to case; values outside the value map are not checked here.
+    ///
+    /// # Errors
+    /// `CIM_ERR_INVALID_CLASS`, `CIM_ERR_NO_SUCH_PROPERTY` or `CIM_ERR_TYPE_MISMATCH`.
+    pub fn instantiate(&self, raw: &RawInstance) -> Result<CimInstance, CimError> {
+        let class = self.class(raw.class_name.as_str()).ok_or_else(|| {
+            CimError::new(CimStatus::InvalidClass, format!("namespace {} has no class {}", self.name, raw.class_name))
+        })?;
+        let mut instance = CimInstance::new(Arc::clone(class));
+        for given in &raw.properties {
+            let property = class.property(given.name.as_str()).ok_or_else(|| {
+                CimError::new(
+                    CimStatus::NoSuchProperty,
+                    format!("class {} has no property {}", class.name(), given.name),
+                )
+            })?;
+            let value = self.convert(property.ty, property.is_array, &given.value).map_err(|error| {
+                CimError::new(
+                    error.status(),
+                    format!("property {} of class {}: {}", given.name, class.name(), error.message()),
+                )
+            })?;
+            instance.set(given.name.as_str(), value)?;
+        }
+        Ok(instance)
+    }
+
+    fn convert(&self, ty: CimType, is_array: bool, raw: &RawValue) -> Result<CimValue, CimError> {
+        let mismatch = |what: &str| CimError::new(CimStatus::TypeMismatch, format!("{what} instead of a {ty}"));
+        if is_array {
+            return match raw {
+                RawValue::Null => Ok(CimValue::Null),
+                RawValue::Array(items) => Ok(CimValue::Array(
+                    items.iter().map(|item| self.convert(ty, false, item)).collect::<Result<_, _>>()?,
+                )),
+                // One element cannot show that it is an array.
+                single => Ok(CimValue::Array([self.convert(ty, false, single)?].into())),
+            };
+        }
+        match (ty, raw) {
+            (_, RawValue::Null) => Ok(CimValue::Null),
+            (CimType::Reference, RawValue::Reference(path)) => Ok(path.clone().into()),
+            (CimType::String, RawValue::Instance(instance)) => {
+                Ok(CimValue::Instance(Arc::new(self.instantiate(instance)?)))
+            }
+            (CimType::Reference, RawValue::Text(text)) => ObjectPath::parse(text)
+                .map(Into::into)
+                .map_err(|error| CimError::new(CimStatus::TypeMismatch, error.to_string())),
+            (ty, RawValue::Text(text)) => {
+                CimValue::parse(ty, text).map_err(|error| CimError::new(CimStatus::TypeMismatch, error.to_string()))
+            }
+            (_, RawValue::Reference(_)) => Err(mismatch("a reference")),
+            (_, RawValue::Instance(_)) => Err(mismatch("an embedded instance")),
+            (_, RawValue::Array(_)) => Err(mismatch("an array")),
+        }
+    }
+}

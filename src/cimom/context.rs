@@ -1,0 +1,41 @@
+//! What a provider may know about the request it serves.
+
+use std::sync::Arc;
+
+use smol_str::SmolStr;
+
+use crate::time::Timestamp;
+
+/// Who asks: made by the transport once the connection is authenticated, and in no other way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    name: Arc<str>,
+}
+
+impl Principal {
+    /// A user whose credentials were proved.
+    #[must_use]
+    pub fn authenticated(name: &str) -> Self {
+        Self { name: name.into() }
+    }
+
+    /// The account name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// The circumstances of one operation.
+#[derive(Clone, Debug)]
+pub struct CallContext {
+    /// Who asks.
+    pub principal: Principal,
+    /// The namespace of the request as the schema spells it (`root/virtualization/v2`). References in
+    /// the answer name instances of this namespace.
+    pub namespace: SmolStr,
+    /// When the request arrived.
+    pub now: Timestamp,
+    /// Hints of the client (`wmi:` and `wmiarray:` options), in order, without the prefix.
+    pub options: Arc<[(SmolStr, SmolStr)]>,
+}

@@ -1,0 +1,3 @@
+//! The `wsnapd` command.
+
+fn main() {}
