@@ -96,9 +96,9 @@ struct Library<'a> {
 impl SourceSet for Library<'_> {
     fn text(&self, name: &str) -> Option<Cow<'_, str>> {
         let fitting = |known: &str| name.strip_suffix(known).is_some_and(|rest| rest.is_empty() || rest.ends_with('/'));
-        self.sources.text(name).or_else(|| {
-            self.library.iter().find(|(known, _)| fitting(known)).map(|(_, text)| Cow::Borrowed(*text))
-        })
+        self.sources
+            .text(name)
+            .or_else(|| self.library.iter().find(|(known, _)| fitting(known)).map(|(_, text)| Cow::Borrowed(*text)))
     }
 }
 

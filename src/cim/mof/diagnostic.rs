@@ -62,15 +62,7 @@ impl Diagnostic {
         let rest = text.get(line_start..).unwrap_or_default();
         let source = rest.lines().next().unwrap_or_default();
         let column = text.get(line_start..start).unwrap_or_default().chars().count();
-        let length = text
-            .get(start..end)
-            .unwrap_or_default()
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .chars()
-            .count()
-            .max(1);
+        let length = text.get(start..end).unwrap_or_default().lines().next().unwrap_or_default().chars().count().max(1);
         // A line of a machine-made file may be endless: show the part around the caret.
         let skipped = if column > MAX_SHOWN / 2 { column - MAX_SHOWN / 2 } else { 0 };
         Self {

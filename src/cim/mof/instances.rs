@@ -118,7 +118,11 @@ fn instance(
         return None;
     };
     if class.is_abstract() {
-        problems.push(Problem::new(item.class.span, format!("class `{}` is abstract", class.name()), "it has no instances"));
+        problems.push(Problem::new(
+            item.class.span,
+            format!("class `{}` is abstract", class.name()),
+            "it has no instances",
+        ));
         return None;
     }
     let mut instance = CimInstance::new(Arc::clone(class));

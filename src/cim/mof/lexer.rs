@@ -143,7 +143,8 @@ impl<'s> Lexer<'s> {
     fn number(&mut self, problems: &mut Vec<Problem>) -> TokenKind<'s> {
         let rest = self.rest();
         let mut previous = ' ';
-        let is_hex = rest.trim_start_matches(['+', '-']).starts_with("0x") || rest.trim_start_matches(['+', '-']).starts_with("0X");
+        let is_hex = rest.trim_start_matches(['+', '-']).starts_with("0x")
+            || rest.trim_start_matches(['+', '-']).starts_with("0X");
         let end = rest
             .char_indices()
             .find(|&(index, c)| {
@@ -274,10 +275,18 @@ fn parse_number(text: &str) -> Result<TokenKind<'_>, &'static str> {
     };
     let all = |digits: &str, valid: fn(u8) -> bool| !digits.is_empty() && digits.bytes().all(valid);
     if let Some(digits) = unsigned.strip_prefix("0x").or_else(|| unsigned.strip_prefix("0X")) {
-        return if all(digits, |b| b.is_ascii_hexdigit()) { in_base(digits, 16) } else { Err("expected hexadecimal digits") };
+        return if all(digits, |b| b.is_ascii_hexdigit()) {
+            in_base(digits, 16)
+        } else {
+            Err("expected hexadecimal digits")
+        };
     }
     if let Some(digits) = unsigned.strip_suffix(['b', 'B']) {
-        return if all(digits, |b| matches!(b, b'0' | b'1')) { in_base(digits, 2) } else { Err("expected binary digits") };
+        return if all(digits, |b| matches!(b, b'0' | b'1')) {
+            in_base(digits, 2)
+        } else {
+            Err("expected binary digits")
+        };
     }
     if all(unsigned, |b| b.is_ascii_digit()) {
         if unsigned.len() == 1 || !unsigned.starts_with('0') {

@@ -202,7 +202,8 @@ impl<'s> Parser<'s> {
             return Ok(None);
         }
         let Value::Text(node) = parameter.node else {
-            let problem = Problem::new(parameter.span, format!("malformed directive `{}`", name.node), "expected a string");
+            let problem =
+                Problem::new(parameter.span, format!("malformed directive `{}`", name.node), "expected a string");
             self.problems.push(problem);
             return Ok(None);
         };

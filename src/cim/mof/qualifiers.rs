@@ -51,7 +51,9 @@ impl QualifierTable {
     ) -> Arc<[Qualifier]> {
         let mut merged = inheritable(inherited);
         for (position, used) in uses.iter().enumerate() {
-            if let Some(qualifier) = self.check(used, uses.get(..position).unwrap_or_default(), place, interner, problems) {
+            if let Some(qualifier) =
+                self.check(used, uses.get(..position).unwrap_or_default(), place, interner, problems)
+            {
                 match merged.iter_mut().find(|known| known.name == qualifier.name) {
                     Some(known) if !known.flavor.overridable && known.value != qualifier.value => {
                         problems.push(Problem::new(
@@ -97,9 +99,11 @@ impl QualifierTable {
             return None;
         }
         let value = match &used.value {
-            Some(value) => {
-                Typing { interner, aliases: &Aliases::new(), problems }.value(value, declaration.ty, declaration.is_array)
-            }
+            Some(value) => Typing { interner, aliases: &Aliases::new(), problems }.value(
+                value,
+                declaration.ty,
+                declaration.is_array,
+            ),
             None if declaration.ty == CimType::Boolean => CimValue::Boolean(true),
             None => CimValue::Null,
         };
@@ -166,7 +170,6 @@ pub(super) fn value_map(
             map.iter().map(|&entry| entry.to_owned()).zip(values).collect()
         }
     };
-    let entries: Vec<_> =
-        entries.iter().map(|(entry, text)| (interner.text(entry), interner.text(text))).collect();
+    let entries: Vec<_> = entries.iter().map(|(entry, text)| (interner.text(entry), interner.text(text))).collect();
     Some(interner.value_map(&entries))
 }

@@ -79,7 +79,8 @@ impl<'m> Resolver<'_, 'm> {
                 break;
             }
             chain.push(position);
-            next = item.superclass.as_ref().and_then(|name| self.draft.by_name.get(&ClassName::new(name.node)).copied());
+            next =
+                item.superclass.as_ref().and_then(|name| self.draft.by_name.get(&ClassName::new(name.node)).copied());
         }
         for position in chain.into_iter().rev() {
             let Some(&(file, item)) = self.draft.classes.get(position) else { continue };
@@ -129,7 +130,8 @@ impl<'m> Resolver<'_, 'm> {
         }
         let inherited = superclass.as_ref().map_or(&[][..], |class| class.qualifiers());
         let qualifiers = self.qualifiers.merge(inherited, &item.qualifiers, &place, self.interner, problems);
-        let (mut properties, mut methods) = superclass.as_ref().map_or_else(Heritage::default, |class| self.heritage(class));
+        let (mut properties, mut methods) =
+            superclass.as_ref().map_or_else(Heritage::default, |class| self.heritage(class));
         let mut seen: Vec<&str> = Vec::new();
         for element in &item.properties {
             if duplicate(&mut seen, element.name.node, element.name.span, "property", problems) {
@@ -287,7 +289,8 @@ impl<'m> Resolver<'_, 'm> {
         let (name, span) = ty.reference?;
         let found = self.class_name(name);
         if found.is_none() {
-            let message = format!("reference to class `{}`, which is not declared in {}", shorten(name), self.namespace);
+            let message =
+                format!("reference to class `{}`, which is not declared in {}", shorten(name), self.namespace);
             problems.push(Problem::new(span, message, ""));
         }
         found.or_else(|| Some(ClassName::new(name)))
@@ -302,7 +305,8 @@ impl<'m> Resolver<'_, 'm> {
         if let Some(name) = find(qualifiers, "EmbeddedInstance").and_then(CimValue::as_str) {
             let found = self.class_name(name);
             if found.is_none()
-                && let Some(used) = item.qualifiers.iter().find(|used| used.name.node.eq_ignore_ascii_case("EmbeddedInstance"))
+                && let Some(used) =
+                    item.qualifiers.iter().find(|used| used.name.node.eq_ignore_ascii_case("EmbeddedInstance"))
             {
                 let message = format!("embedded class `{}` is not declared in {}", shorten(name), self.namespace);
                 problems.push(Problem::new(used.name.span, message, ""));

@@ -117,7 +117,8 @@ pub(super) fn collect<'m>(
 ) -> Vec<NamespaceDraft<'m>> {
     let by_name = files.iter().enumerate().map(|(index, (file, _))| (file.name.as_str(), index)).collect();
     let prelude = prelude.map(ToOwned::to_owned);
-    let mut collector = Collector { files, by_name, prelude, namespaces: Vec::new(), visited: HashSet::new(), diagnostics };
+    let mut collector =
+        Collector { files, by_name, prelude, namespaces: Vec::new(), visited: HashSet::new(), diagnostics };
     for root in roots {
         if let Some(&file) = collector.by_name.get(root) {
             collector.file(file, &mut normalize_namespace(default_namespace).into_owned(), &mut Vec::new());
@@ -173,7 +174,12 @@ impl<'m> Collector<'m, '_> {
                 Item::Namespace(name) => {
                     let wanted = normalize_namespace(&name.node);
                     if wanted.is_empty() {
-                        self.problem(file, name.span, "empty namespace name".to_owned(), "expected a name such as root/cimv2");
+                        self.problem(
+                            file,
+                            name.span,
+                            "empty namespace name".to_owned(),
+                            "expected a name such as root/cimv2",
+                        );
                     } else {
                         *namespace = wanted.into_owned();
                     }

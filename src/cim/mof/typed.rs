@@ -60,7 +60,9 @@ impl Typing<'_, '_> {
             (Value::Null, _) => Some(CimValue::Null),
             (Value::Boolean(value), CimType::Boolean) => Some(CimValue::Boolean(*value)),
             (Value::Integer(number), ty) if ty.is_integer() => CimValue::parse(ty, &number.to_string()).ok(),
-            (Value::Integer(number), CimType::Real32 | CimType::Real64) => CimValue::parse(ty, &number.to_string()).ok(),
+            (Value::Integer(number), CimType::Real32 | CimType::Real64) => {
+                CimValue::parse(ty, &number.to_string()).ok()
+            }
             (Value::Integer(number), CimType::Char16) => u16::try_from(*number).ok().map(CimValue::Char16),
             (Value::Real(text), CimType::Real32 | CimType::Real64) => CimValue::parse(ty, text).ok(),
             (Value::Char(unit), CimType::Char16) => Some(CimValue::Char16(*unit)),
@@ -73,7 +75,11 @@ impl Typing<'_, '_> {
                 Some(path) => Some(CimValue::Reference(Arc::new(path.clone()))),
                 None => {
                     let message = format!("alias ${} is not declared", shorten(name));
-                    self.problems.push(Problem::new(value.span, message, "expected `as` with this alias on an instance"));
+                    self.problems.push(Problem::new(
+                        value.span,
+                        message,
+                        "expected `as` with this alias on an instance",
+                    ));
                     return CimValue::Null;
                 }
             },
@@ -107,7 +113,9 @@ fn wanted(ty: CimType) -> String {
         CimType::Uint32 => "expected uint32: 0 to 4294967295",
         CimType::Sint8 => "expected sint8: -128 to 127",
         CimType::Sint16 => "expected sint16: -32768 to 32767",
-        CimType::Uint64 | CimType::Sint32 | CimType::Sint64 => return format!("expected an integer in the range of {ty}"),
+        CimType::Uint64 | CimType::Sint32 | CimType::Sint64 => {
+            return format!("expected an integer in the range of {ty}");
+        }
         CimType::Real32 | CimType::Real64 => "expected a number",
         CimType::Char16 => "expected a character in single quotes",
         CimType::String => "expected a string in double quotes",
