@@ -2,8 +2,10 @@
 //!
 //! Everything here is pure: no IO, no clock, no panic on any input.
 
+pub mod cimxml;
 mod class;
 mod datetime;
+pub mod embedded;
 mod error;
 mod instance;
 mod name;
@@ -11,6 +13,7 @@ mod object_path;
 mod raw;
 mod schema;
 mod value;
+pub mod wql;
 
 pub use class::{
     ClassDeclaration, MethodDeclaration, ParameterDeclaration, PropertyDeclaration, Qualifier, QualifierFlavor,
