@@ -4,12 +4,13 @@ use std::borrow::Cow;
 
 use super::RawInstance;
 use super::cimxml::{self, CimXmlError};
+use super::mof::{self, Diagnostics};
 use crate::xml::{Event, Reader, Writer, XmlError};
 
 /// Why the text of an embedded instance was refused; a method answers it with its own return value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum EmbeddedError<M> {
+pub enum EmbeddedError {
     /// Neither XML nor MOF.
     #[error("\"{0}\" is neither CIM-XML nor MOF")]
     UnknownForm(String),
@@ -21,7 +22,7 @@ pub enum EmbeddedError<M> {
     Escaping(#[from] XmlError),
     /// MOF, but not an instance.
     #[error("not a MOF instance: {0}")]
-    Mof(M),
+    Mof(#[from] Diagnostics),
 }
 
 /// Reads the text of an embedded instance: CIM-XML or MOF. `None` stands for an empty text, which means the
@@ -32,10 +33,7 @@ pub enum EmbeddedError<M> {
 ///
 /// # Errors
 /// [`EmbeddedError`] says what is wrong.
-pub fn parse_with<M>(
-    text: &str,
-    mof: impl FnOnce(&str) -> Result<RawInstance, M>,
-) -> Result<Option<RawInstance>, EmbeddedError<M>> {
+pub fn parse(text: &str) -> Result<Option<RawInstance>, EmbeddedError> {
     let text = trim(text);
     let text = if text.starts_with("&lt;") { Cow::Owned(unescape(text)?) } else { Cow::Borrowed(text) };
     let text = trim(&text);
@@ -44,7 +42,7 @@ pub fn parse_with<M>(
     } else if text.starts_with('<') {
         Ok(Some(cimxml::decode_instance(text)?))
     } else if is_mof(text) {
-        mof(text).map(Some).map_err(EmbeddedError::Mof)
+        Ok(Some(mof::parse_instance(text)?))
     } else {
         Err(EmbeddedError::UnknownForm(text.chars().take(32).collect()))
     }

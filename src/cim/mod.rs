@@ -4,10 +4,12 @@
 
 pub mod cimxml;
 mod class;
+pub mod codegen;
 mod datetime;
 pub mod embedded;
 mod error;
 mod instance;
+pub mod mof;
 mod name;
 mod object_path;
 mod raw;
