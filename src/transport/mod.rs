@@ -32,6 +32,7 @@ mod handler;
 mod limits;
 mod linger;
 mod media_type;
+pub mod private_file;
 mod reply;
 mod server;
 mod tls;

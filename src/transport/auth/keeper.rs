@@ -17,8 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use blake2::Blake2sMac256;
-use blake2::digest::{FixedOutput, KeyInit, Update};
+use ring::hmac;
 use subtle::ConstantTimeEq;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
@@ -44,7 +43,8 @@ type Mac = [u8; 32];
 pub struct PasswordKeeper(Arc<Shared>);
 
 struct Shared {
-    key: Mac,
+    /// Made anew by every process.
+    key: hmac::Key,
     memory: Mutex<Memory>,
     queue: SyncSender<Job>,
 }
@@ -86,8 +86,8 @@ impl PasswordKeeper {
     /// # Errors
     /// A [`KeeperError`] when the system lacks what it needs.
     pub fn start(path: PathBuf) -> Result<Self, KeeperError> {
-        let mut key = Mac::default();
-        rustls::crypto::ring::default_provider().secure_random.fill(&mut key).map_err(|_| KeeperError::Random)?;
+        let key = hmac::Key::generate(hmac::HMAC_SHA256, &ring::rand::SystemRandom::new())
+            .map_err(|ring::error::Unspecified| KeeperError::Random)?;
         let (queue, jobs) = sync_channel(QUEUE);
         let shared = Arc::new(Shared { key, memory: Mutex::default(), queue });
         let memory = Arc::downgrade(&shared);
@@ -145,9 +145,12 @@ impl Shared {
     }
 
     fn mac(&self, encoded: &[u8]) -> Mac {
-        let mut mac = Blake2sMac256::new(&self.key.into());
-        mac.update(encoded);
-        mac.finalize_fixed().into()
+        let mut mac = Mac::default();
+        // The tag of HMAC-SHA-256 is exactly as long.
+        for (to, from) in mac.iter_mut().zip(hmac::sign(&self.key, encoded).as_ref()) {
+            *to = *from;
+        }
+        mac
     }
 
     fn conclude(&self, mac: &Mac, verdict: &Verdict) {

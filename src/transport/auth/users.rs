@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use argon2::{Algorithm, Argon2, Params, PasswordHash, PasswordHasher, PasswordVerifier, Version};
+
+use crate::transport::private_file;
 
 /// 7 MiB and five passes: as strong as the larger settings in use elsewhere, and small enough for a
 /// server that is to stay small.
@@ -113,7 +114,7 @@ impl UsersFile {
         for user in self.users.values() {
             writeln!(text, "{}:{}", user.name, user.hash).ok();
         }
-        replace_private(path, text.as_bytes()).map_err(|error| UsersError::Write(path.to_owned(), error))
+        private_file::replace(path, text.as_bytes()).map_err(|error| UsersError::Write(path.to_owned(), error))
     }
 
     /// Adds a user or replaces the one of the same name; tells whether there was one.
@@ -145,23 +146,6 @@ impl UsersFile {
         let matches = Argon2::default().verify_password(password, &parsed).is_ok();
         user.filter(|_| matches)
     }
-}
-
-/// Writes a file readable by its owner only, replacing the old one in one step.
-fn replace_private(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.new", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let written = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary).and_then(
-        |mut file| {
-            file.write_all(content)?;
-            file.sync_all()
-        },
-    );
-    written.and_then(|()| fs::rename(&temporary, path)).inspect_err(|_| {
-        // The error that counts is the first one; a left-over temporary file is overwritten next time.
-        fs::remove_file(&temporary).ok();
-    })
 }
 
 /// Hashes a password with a new salt.
