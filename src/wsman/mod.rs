@@ -1,50 +1,21 @@
-//! The protocol (rank 5).
+//! WS-Management (rank 5): the operations, in the dispatch order of `ws-management.md` §4.
+//!
+//! A request passes once: text → [`Envelope`](crate::soap::Envelope) → checked headers → operation →
+//! object manager → text. This module knows no provider and no engine.
 
-use crate::cimom::Principal;
+mod contexts;
+mod enumeration;
+mod fault;
+mod filter;
+mod fragment;
+mod identify;
+mod invoke;
+mod options;
+mod request;
+mod service;
+mod target;
+mod transfer;
 
-/// An answer.
-#[derive(Clone, Debug)]
-pub struct Outbound {
-    /// A SOAP fault: HTTP 500.
-    pub is_fault: bool,
-    /// The envelope.
-    pub body: String,
-}
-
-/// How an envelope was encoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encoding {
-    /// UTF-8.
-    Utf8,
-    /// UTF-16.
-    Utf16,
-}
-
-/// The protocol layer.
-#[derive(Debug)]
-pub struct Service;
-
-impl Service {
-    /// Identify.
-    #[must_use]
-    pub fn identify_anonymous(&self, _body: &str) -> Option<Outbound> {
-        None
-    }
-
-    /// One exchange.
-    pub async fn handle(&self, _principal: &Principal, _body: &str, _encoding: Encoding) -> Outbound {
-        std::future::ready(self.charset_fault()).await
-    }
-
-    /// Charset.
-    #[must_use]
-    pub fn charset_fault(&self) -> Outbound {
-        Outbound { is_fault: true, body: String::new() }
-    }
-
-    /// Text.
-    #[must_use]
-    pub fn malformed_text_fault(&self, _detail: &str) -> Outbound {
-        self.charset_fault()
-    }
-}
+pub use contexts::EnumerationContexts;
+pub use options::{Identity, Limits, ServiceOptions};
+pub use service::{Encoding, Outbound, Service};
