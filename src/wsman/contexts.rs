@@ -119,8 +119,7 @@ impl EnumerationContexts {
 impl Entry {
     fn is_expired(&self, now: Timestamp) -> bool {
         // A Pull that is at work keeps its enumeration.
-        self.enumeration.is_some()
-            && (self.idle_until <= now || self.expires.is_some_and(|expires| expires <= now))
+        self.enumeration.is_some() && (self.idle_until <= now || self.expires.is_some_and(|expires| expires <= now))
     }
 }
 

@@ -33,6 +33,11 @@ enum Mode {
 /// An open enumeration.
 pub(super) struct Enumeration {
     stream: Peekable<InstanceStream>,
+    shape: Shape,
+}
+
+/// How the instances of an enumeration are written.
+struct Shape {
     projection: Option<Vec<PropertyName>>,
     mode: Mode,
     style: UriStyle,
@@ -97,10 +102,12 @@ impl Service {
         let estimate = estimate(request, &selection.stream);
         let mut enumeration = Enumeration {
             stream: selection.stream.peekable(),
-            projection: selection.projection,
-            mode: body.mode,
-            style: target.style.clone(),
-            precise_arrays: request.precise_arrays,
+            shape: Shape {
+                projection: selection.projection,
+                mode: body.mode,
+                style: target.style.clone(),
+                precise_arrays: request.precise_arrays,
+            },
         };
         let mut w = Writer::with_capacity(4096);
         w.start("n:EnumerateResponse");
@@ -222,7 +229,7 @@ impl Service {
             }
             let before = items.len();
             match enumeration.stream.peek() {
-                Some(Ok(instance)) => enumeration.write(&mut items, instance),
+                Some(Ok(instance)) => enumeration.shape.write(&mut items, instance),
                 Some(Err(error)) => return Err(from_cim(error)),
                 None => continue,
             }
@@ -251,7 +258,7 @@ impl Service {
     }
 }
 
-impl Enumeration {
+impl Shape {
     /// One entry of Items.
     fn write(&self, w: &mut Writer, instance: &CimInstance) {
         let writer = InstanceWriter { style: &self.style, precise_arrays: self.precise_arrays };
@@ -379,7 +386,8 @@ fn read_enumerate_child<'a>(
 fn read_pull(request: &Request<'_, '_>, local: &str) -> Result<PullBody, Fault> {
     let mut reader = open(request, local)?;
     let mut context = None;
-    let mut body = PullBody { context: Guid::from_uuid(uuid::Uuid::nil()), max_elements: 1, max_time: None, max_characters: None };
+    let mut body =
+        PullBody { context: Guid::from_uuid(uuid::Uuid::nil()), max_elements: 1, max_time: None, max_characters: None };
     while let Some(child) = reader.next_child().map_err(|error| malformed(&error))? {
         match (child.name().ns, child.local()) {
             (Ns::Enumeration, "EnumerationContext") => context = Some(text(&mut reader)?),

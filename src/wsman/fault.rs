@@ -10,8 +10,9 @@ pub(super) fn from_cim(error: &CimError) -> Fault {
     let fault = match error.status() {
         CimStatus::Failed => Fault::new(Subcode::InternalError),
         CimStatus::AccessDenied => Fault::new(Subcode::AccessDenied),
-        CimStatus::InvalidNamespace | CimStatus::InvalidClass => Fault::new(Subcode::DestinationUnreachable)
-            .detail(detail::INVALID_RESOURCE_URI, code::INVALID_RESOURCE_URI),
+        CimStatus::InvalidNamespace | CimStatus::InvalidClass => {
+            Fault::new(Subcode::DestinationUnreachable).detail(detail::INVALID_RESOURCE_URI, code::INVALID_RESOURCE_URI)
+        }
         CimStatus::InvalidParameter => {
             Fault::new(Subcode::InvalidParameter).detail(detail::INVALID_VALUE, code::INVALID_PARAMETER)
         }
@@ -20,8 +21,9 @@ pub(super) fn from_cim(error: &CimError) -> Fault {
             Fault::new(Subcode::ActionNotSupported).detail(detail::ACTION_MISMATCH, code::ACTION_MISMATCH)
         }
         CimStatus::AlreadyExists => Fault::new(Subcode::AlreadyExists),
-        CimStatus::NoSuchProperty => Fault::new(Subcode::InvalidRepresentation)
-            .detail(detail::INVALID_FRAGMENT, code::INVALID_XML_FRAGMENT),
+        CimStatus::NoSuchProperty => {
+            Fault::new(Subcode::InvalidRepresentation).detail(detail::INVALID_FRAGMENT, code::INVALID_XML_FRAGMENT)
+        }
         CimStatus::TypeMismatch => {
             Fault::new(Subcode::InvalidParameter).detail(detail::TYPE_MISMATCH, code::PARAMETER_TYPE_MISMATCH)
         }
@@ -93,9 +95,10 @@ fn status_of(fault: &Fault) -> CimStatus {
         (Some(Subcode::DestinationUnreachable), Some(detail::INVALID_RESOURCE_URI)) => CimStatus::InvalidClass,
         (Some(Subcode::DestinationUnreachable), _) => CimStatus::NotFound,
         (Some(Subcode::InvalidParameter), Some(detail::TYPE_MISMATCH)) => CimStatus::TypeMismatch,
-        (Some(Subcode::InvalidParameter | Subcode::InvalidSelectors), _) => CimStatus::InvalidParameter,
         (Some(Subcode::InvalidRepresentation), Some(detail::INVALID_FRAGMENT)) => CimStatus::NoSuchProperty,
-        (Some(Subcode::InvalidRepresentation), _) => CimStatus::InvalidParameter,
+        (Some(Subcode::InvalidParameter | Subcode::InvalidSelectors | Subcode::InvalidRepresentation), _) => {
+            CimStatus::InvalidParameter
+        }
         (Some(Subcode::ActionNotSupported), Some(detail::ACTION_MISMATCH)) => CimStatus::NotSupported,
         (Some(Subcode::ActionNotSupported), _) => CimStatus::MethodNotFound,
         (Some(Subcode::AlreadyExists), _) => CimStatus::AlreadyExists,

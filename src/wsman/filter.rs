@@ -6,9 +6,7 @@ use smol_str::SmolStr;
 
 use crate::binding::object_path;
 use crate::cim::wql::{AssociatorsOf, BoundQuery, Query, ReferencesOf, SystemProperties};
-use crate::cim::{
-    CimInstance, CimType, CimValue, ClassDeclaration, ClassName, ObjectPath, PropertyName,
-};
+use crate::cim::{CimInstance, CimType, CimValue, ClassDeclaration, ClassName, ObjectPath, PropertyName};
 use crate::cimom::{AssociationFilter, InstanceStream, LookupError, Polymorphism};
 use crate::soap::{EndpointReference, Fault, SelectorSet, SelectorValue, Subcode, code};
 use crate::xml::{Event, Fragment, Ns};
@@ -49,9 +47,10 @@ impl Service {
         polymorphism: Polymorphism,
     ) -> Result<Selection, Fault> {
         let Some(filter) = filter else {
-            let class = target.class.as_ref().ok_or_else(|| {
-                cannot_process("Enumerate on all classes needs a WQL or association filter.")
-            })?;
+            let class = target
+                .class
+                .as_ref()
+                .ok_or_else(|| cannot_process("Enumerate on all classes needs a WQL or association filter."))?;
             let stream = self.all(target, class, polymorphism)?;
             return Ok(Selection { stream, projection: None });
         };
@@ -233,10 +232,7 @@ fn text_of(filter: &Fragment<'_>) -> Result<String, Fault> {
 }
 
 /// The properties and values of a selector filter.
-fn selector_tests(
-    class: &ClassDeclaration,
-    filter: &Fragment<'_>,
-) -> Result<Vec<(PropertyName, CimValue)>, Fault> {
+fn selector_tests(class: &ClassDeclaration, filter: &Fragment<'_>) -> Result<Vec<(PropertyName, CimValue)>, Fault> {
     let (mut reader, _) = filter.open().map_err(|error| cannot_process(&error.to_string()))?;
     let set = match reader.next_child() {
         Ok(Some(element)) if element.is(Ns::Wsman, "SelectorSet") => {
@@ -259,9 +255,9 @@ fn selector_tests(
         if text.contains(['"', '\'']) {
             return Err(cannot_process(&format!("the value of selector {name} holds a quote")));
         }
-        let property = class.property(name.as_str()).ok_or_else(|| {
-            cannot_process(&format!("class {} has no property {name}", class.name()))
-        })?;
+        let property = class
+            .property(name.as_str())
+            .ok_or_else(|| cannot_process(&format!("class {} has no property {name}", class.name())))?;
         if property.is_array
             || matches!(property.ty, CimType::DateTime | CimType::Reference)
             || property.embedded_class.is_some()
@@ -311,8 +307,8 @@ impl<'a> AssociationQuery<'a> {
         while let Some(child) = reader.next_child().map_err(malformed)? {
             let slot = match child.local() {
                 "Object" => {
-                    let reference = EndpointReference::read(&mut reader)
-                        .map_err(|error| cannot_process(&error.to_string()))?;
+                    let reference =
+                        EndpointReference::read(&mut reader).map_err(|error| cannot_process(&error.to_string()))?;
                     object = Some(reference);
                     continue;
                 }

@@ -68,8 +68,11 @@ impl FragmentPath {
     /// The answer: `w:XmlFragment` with the addressed part, and the header repeated.
     pub(super) fn answer(&self, writer: &InstanceWriter<'_>, instance: &CimInstance) -> Result<Answer, Fault> {
         let property = instance.class().property(&self.property).ok_or_else(|| {
-            Fault::new(Subcode::FragmentCannotProcessFilter)
-                .reason(format!("Class {} has no property {}.", instance.class().name(), self.property))
+            Fault::new(Subcode::FragmentCannotProcessFilter).reason(format!(
+                "Class {} has no property {}.",
+                instance.class().name(),
+                self.property
+            ))
         })?;
         let is_structured = property.ty == CimType::Reference || property.embedded_class.is_some();
         if self.text_only && is_structured && property.ty == CimType::Reference {

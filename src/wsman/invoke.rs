@@ -1,5 +1,7 @@
 //! Invoke: CIM methods (`ws-management.md` §7, DSP0226 clause 9).
 
+use std::sync::Arc;
+
 use crate::binding::{InstanceWriter, decode_argument};
 use crate::cim::{CimError, CimValue, ClassDeclaration, MethodDeclaration, ObjectPath};
 use crate::cimom::{MethodArguments, MethodResult};
@@ -23,13 +25,11 @@ impl Service {
         let name = request.action.rsplit('/').next().unwrap_or_default();
         let declared = self.offers_method(class, name)?;
         let (path, real_class) = if declared.is_static && target.keys.is_empty() {
-            (ObjectPath::new(&target.cx.namespace, class.name().clone()), class.clone())
+            (ObjectPath::new(&target.cx.namespace, class.name().clone()), Arc::clone(class))
         } else {
-            let instance = self
-                .manager
-                .find(&target.cx, class, &target.path(class))
-                .map_err(|error| from_lookup(&error))?;
-            (instance.path(&target.cx.namespace), instance.class().clone())
+            let instance =
+                self.manager.find(&target.cx, class, &target.path(class)).map_err(|error| from_lookup(&error))?;
+            (instance.path(&target.cx.namespace), Arc::clone(instance.class()))
         };
         let method = real_class
             .method(name)
@@ -49,13 +49,9 @@ impl Service {
     }
 
     /// The method as the class or one of its subclasses declares it.
-    fn offers_method(
-        &self,
-        class: &std::sync::Arc<ClassDeclaration>,
-        name: &str,
-    ) -> Result<std::sync::Arc<MethodDeclaration>, Fault> {
+    fn offers_method(&self, class: &Arc<ClassDeclaration>, name: &str) -> Result<Arc<MethodDeclaration>, Fault> {
         if let Some(method) = class.method(name) {
-            return Ok(std::sync::Arc::clone(method));
+            return Ok(Arc::clone(method));
         }
         let namespace = self.manager.namespace(class.namespace()).map_err(|error| from_cim(&error))?;
         namespace
@@ -130,10 +126,6 @@ fn answer(
     });
     fits(request, Answer::body(w.finish())).map_err(|fault| {
         let changed = result.return_value.as_u64().is_some_and(|code| CHANGED.contains(&code));
-        if changed {
-            fault.detail(detail::UNREPORTABLE_SUCCESS, code::UNREPORTABLE_SUCCESS)
-        } else {
-            fault
-        }
+        if changed { fault.detail(detail::UNREPORTABLE_SUCCESS, code::UNREPORTABLE_SUCCESS) } else { fault }
     })
 }

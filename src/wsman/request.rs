@@ -152,7 +152,9 @@ fn timeout(headers: &Headers<'_>, upper: Duration) -> Result<Duration, Fault> {
             .reason(reason)
     };
     match parse_xs_duration(text) {
-        Ok(Duration::ZERO) | Err(DurationError::Negative) => Err(invalid("OperationTimeout must be greater than zero.")),
+        Ok(Duration::ZERO) | Err(DurationError::Negative) => {
+            Err(invalid("OperationTimeout must be greater than zero."))
+        }
         Ok(timeout) => Ok(timeout.min(upper)),
         Err(DurationError::OutOfRange) => Ok(upper),
         Err(DurationError::Malformed) => Err(invalid("OperationTimeout is not an xs:duration such as PT60S.")),
@@ -183,9 +185,7 @@ fn language(header: &LanguageHeader<'_>, name: &str, fault_detail: &'static str)
     let is_tag = tag.is_empty()
         || tag.split('-').enumerate().all(|(index, part)| {
             (1..=8).contains(&part.len())
-                && part.bytes().all(|byte| {
-                    byte.is_ascii_alphabetic() || (index > 0 && byte.is_ascii_digit())
-                })
+                && part.bytes().all(|byte| byte.is_ascii_alphabetic() || (index > 0 && byte.is_ascii_digit()))
         });
     if is_tag {
         Ok(())

@@ -6,8 +6,7 @@ use smol_str::SmolStr;
 
 use crate::binding::{ClassSelection, ResourceUri, UriFamily, UriStyle};
 use crate::cim::{
-    CimError, CimStatus, ClassDeclaration, ClassName, KeyValue, NamespaceSchema, ObjectPath, PropertyName,
-    namespace_eq,
+    CimError, CimStatus, ClassDeclaration, ClassName, KeyValue, NamespaceSchema, ObjectPath, PropertyName, namespace_eq,
 };
 use crate::cimom::CallContext;
 use crate::soap::{Fault, SelectorSet, SelectorValue, Subcode, code, detail};
@@ -26,8 +25,6 @@ pub(super) struct Target {
     pub(super) family: UriFamily,
     /// The class as the schema has it; none for all classes.
     pub(super) class: Option<Arc<ClassDeclaration>>,
-    /// The URI is `…/wscim/1/*`.
-    pub(super) exact_all: bool,
     /// The selectors without `__cimnamespace`.
     pub(super) keys: Vec<(PropertyName, KeyValue)>,
 }
@@ -68,7 +65,7 @@ impl Service {
                 .reason(format!("The resource URI is longer than {MAX_URI} characters.")));
         }
         match ResourceUri::parse(uri) {
-            ResourceUri::Cim { family, namespace, class, exact_all } => {
+            ResourceUri::Cim { family, namespace, class } => {
                 let (keys, selected) = selectors(request)?;
                 let schema = self.namespace_of(namespace.as_deref(), selected.as_deref())?;
                 let class = match class {
@@ -76,8 +73,8 @@ impl Service {
                     ClassSelection::All => None,
                 };
                 let style = UriStyle::new(&family, schema.name());
-                let cx = self.call_context(request, schema.name());
-                Ok(Resource::Cim(Box::new(Target { cx, style, family, class, exact_all, keys })))
+                let cx = call_context(request, schema.name());
+                Ok(Resource::Cim(Box::new(Target { cx, style, family, class, keys })))
             }
             ResourceUri::ClassSchema => Ok(Resource::ClassSchema),
             ResourceUri::WsCimSchema => Err(Fault::new(Subcode::UnsupportedFeature)
@@ -113,19 +110,19 @@ impl Service {
         let name = uri.or(selected).unwrap_or(&self.options.default_namespace);
         self.manager.namespace(name).map_err(|error| from_cim(&error))
     }
+}
 
-    pub(super) fn call_context(&self, request: &Request<'_, '_>, namespace: &SmolStr) -> CallContext {
-        let options = request.headers.options.iter().flat_map(|set| &set.options).filter_map(|option| {
-            let (prefix, name) = option.name.split_once(':')?;
-            (prefix.eq_ignore_ascii_case("wmi") || prefix.eq_ignore_ascii_case("wmiarray"))
-                .then(|| (SmolStr::new(name), SmolStr::new(option.value.as_deref().unwrap_or_default())))
-        });
-        CallContext {
-            principal: request.principal.clone(),
-            namespace: namespace.clone(),
-            now: request.now,
-            options: options.collect(),
-        }
+fn call_context(request: &Request<'_, '_>, namespace: &SmolStr) -> CallContext {
+    let options = request.headers.options.iter().flat_map(|set| &set.options).filter_map(|option| {
+        let (prefix, name) = option.name.split_once(':')?;
+        (prefix.eq_ignore_ascii_case("wmi") || prefix.eq_ignore_ascii_case("wmiarray"))
+            .then(|| (SmolStr::new(name), SmolStr::new(option.value.as_deref().unwrap_or_default())))
+    });
+    CallContext {
+        principal: request.principal.clone(),
+        namespace: namespace.clone(),
+        now: request.now,
+        options: options.collect(),
     }
 }
 

@@ -16,10 +16,8 @@ impl Service {
     pub(super) fn get(&self, request: &Request<'_, '_>) -> Result<Answer, Fault> {
         let target = self.cim_target(request)?;
         let class = target.class()?;
-        let instance = self
-            .manager
-            .find(&target.cx, class, &target.path(class))
-            .map_err(|error| get_fault(&target, &error))?;
+        let instance =
+            self.manager.find(&target.cx, class, &target.path(class)).map_err(|error| get_fault(&target, &error))?;
         let writer = InstanceWriter { style: &target.style, precise_arrays: request.precise_arrays };
         let answer = match &request.headers.fragment_transfer {
             None => {
@@ -63,8 +61,7 @@ pub(super) fn fits(request: &Request<'_, '_>, answer: Answer) -> Result<Answer, 
 
 /// What the envelope takes besides the body and the extra headers.
 pub(super) fn overhead(request: &Request<'_, '_>) -> usize {
-    let parameters: usize =
-        request.reply_parameters().iter().map(|parameter| parameter.as_str().len() + 512).sum();
+    let parameters: usize = request.reply_parameters().iter().map(|parameter| parameter.as_str().len() + 512).sum();
     let characters = ENVELOPE_OVERHEAD + request.message_id.len() + request.action.len() + parameters;
     match request.encoding {
         super::service::Encoding::Utf8 => characters,
