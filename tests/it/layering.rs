@@ -77,7 +77,8 @@ fn modules_use_lower_ranks_only() {
     let mut breaches = Vec::new();
     for file in files {
         let relative = file.strip_prefix(&root).unwrap();
-        let own = relative.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned();
+        let own =
+            relative.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned();
         if own == "lib" {
             continue;
         }
@@ -89,7 +90,10 @@ fn modules_use_lower_ranks_only() {
             // The members of rank 7 compose everything, each other too.
             let sibling = used_rank == own_rank && used != own && own_rank < 7;
             if used_rank > own_rank || sibling || forbidden {
-                breaches.push(format!("{}:{line}: {own} (rank {own_rank}) uses {used} (rank {used_rank})", relative.display()));
+                breaches.push(format!(
+                    "{}:{line}: {own} (rank {own_rank}) uses {used} (rank {used_rank})",
+                    relative.display()
+                ));
             }
         }
     }

@@ -1,4 +1,6 @@
 //! The integration tests: one binary, so that it links once.
 
 mod config;
+mod layering;
 mod transport;
+mod wsman;
