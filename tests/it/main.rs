@@ -2,5 +2,6 @@
 
 mod config;
 mod layering;
+mod schema;
 mod transport;
 mod wsman;
