@@ -189,7 +189,7 @@ impl MethodDeclaration {
 pub struct ClassDeclaration {
     name: ClassName,
     namespace: SmolStr,
-    superclass: Option<Arc<ClassDeclaration>>,
+    superclass: Option<Arc<Self>>,
     qualifiers: Vec<Qualifier>,
     properties: Vec<Arc<PropertyDeclaration>>,
     methods: Vec<Arc<MethodDeclaration>>,
