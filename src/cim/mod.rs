@@ -3,9 +3,11 @@
 //! Everything here is pure: no IO, no clock, no panic on any input.
 
 mod class;
+pub mod codegen;
 mod datetime;
 mod error;
 mod instance;
+pub mod mof;
 mod name;
 mod object_path;
 mod raw;

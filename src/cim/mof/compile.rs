@@ -1,0 +1,118 @@
+//! The compilation as a whole.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use super::ast::Item;
+use super::diagnostic::{Diagnostics, Problem, Span};
+use super::instances::{DeclaredInstance, instances};
+use super::intern::Interner;
+use super::parser::parse_source;
+use super::resolve::{report, resolve};
+use super::sources::{ParsedFile, SourceSet, collect, join, load};
+use crate::cim::{NamespaceSchema, Schema};
+
+/// What to compile and how.
+#[derive(Clone, Debug)]
+pub struct Compilation<'a> {
+    /// Names of the sources to begin with, in order; includes are followed.
+    pub roots: Vec<&'a str>,
+    /// A source that belongs to every namespace, usually the declarations of the standard qualifiers.
+    pub prelude: Option<&'a str>,
+    /// The namespace of declarations in front of the first `#pragma namespace`.
+    pub default_namespace: &'a str,
+}
+
+/// What a compilation makes.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The classes.
+    pub schema: Schema,
+    /// The instances the sources declare.
+    pub instances: Vec<DeclaredInstance>,
+    /// What is wrong with the sources. Schema and instances leave out what could not be understood.
+    pub diagnostics: Diagnostics,
+}
+
+impl Compilation<'_> {
+    /// Compiles the roots and everything they include.
+    #[must_use]
+    pub fn run(&self, sources: &(impl SourceSet + ?Sized)) -> Compiled {
+        let mut diagnostics = Diagnostics::default();
+        let mut roots = self.roots.clone();
+        roots.splice(0..0, self.prelude);
+        let loaded = load(&roots, sources);
+        for name in &loaded.missing_roots {
+            diagnostics.push(name, "", &Problem::new(Span::default(), "source is not there", ""));
+        }
+        let mut parsed: Vec<ParsedFile<'_>> = Vec::with_capacity(loaded.files.len());
+        for file in &loaded.files {
+            let (items, problems) = parse_source(&file.text);
+            parsed.push((file, items));
+            report(&problems, parsed.len() - 1, &parsed, &mut diagnostics);
+        }
+        self.resolve(&parsed, diagnostics)
+    }
+
+    fn resolve(&self, parsed: &[ParsedFile<'_>], mut diagnostics: Diagnostics) -> Compiled {
+        let drafts = collect(parsed, &self.roots, self.prelude, self.default_namespace, &mut diagnostics);
+        let mut interner = Interner::default();
+        let mut declared = Vec::new();
+        let mut namespaces = Vec::new();
+        for draft in &drafts {
+            let classes = resolve(draft, parsed, &mut interner, &mut diagnostics);
+            declared.extend(instances(draft, &classes, parsed, &mut interner, &mut diagnostics));
+            namespaces.push(NamespaceSchema::new(interner.text(&draft.name), classes.into_values()));
+        }
+        Compiled { schema: Schema::new(namespaces), instances: declared, diagnostics }
+    }
+}
+
+/// Compiles a table of sources: begins with those that no other one includes.
+///
+/// # Errors
+/// [`Diagnostics`] when anything is wrong.
+pub fn compile(sources: &[(&str, &str)]) -> Result<Schema, Diagnostics> {
+    let compiled = table_compilation(sources, None).run(sources);
+    if compiled.diagnostics.is_empty() { Ok(compiled.schema) } else { Err(compiled.diagnostics) }
+}
+
+/// Checks sources of a user, each given with its name, against a library of sources that may be included.
+///
+/// `prelude` names the source of the library that declares the standard qualifiers; it belongs to
+/// every namespace. Sources that another one includes are read through it. An include is looked up
+/// among `sources` first, then in the library, where a path that ends like a library name is taken for it.
+#[must_use]
+pub fn check(sources: &[(&str, &str)], library: &[(&str, &str)], prelude: Option<&str>) -> Diagnostics {
+    let known = Library { sources, library };
+    table_compilation(sources, prelude).run(&known).diagnostics
+}
+
+struct Library<'a> {
+    sources: &'a [(&'a str, &'a str)],
+    library: &'a [(&'a str, &'a str)],
+}
+
+impl SourceSet for Library<'_> {
+    fn text(&self, name: &str) -> Option<Cow<'_, str>> {
+        let fitting = |known: &str| name.strip_suffix(known).is_some_and(|rest| rest.is_empty() || rest.ends_with('/'));
+        self.sources
+            .text(name)
+            .or_else(|| self.library.iter().find(|(known, _)| fitting(known)).map(|(_, text)| Cow::Borrowed(*text)))
+    }
+}
+
+fn table_compilation<'a>(sources: &[(&'a str, &'a str)], prelude: Option<&'a str>) -> Compilation<'a> {
+    let mut included = HashSet::new();
+    for (name, text) in sources.iter().filter(|(_, text)| text.contains('#')) {
+        let (items, _) = parse_source(text);
+        included.extend(items.iter().filter_map(|item| match item {
+            Item::Include(target) => Some(join(name, &target.node)),
+            _ => None,
+        }));
+    }
+    let roots: Vec<&str> = sources.iter().map(|(name, _)| *name).filter(|name| !included.contains(*name)).collect();
+    // Sources that include each other in a circle have no beginning; then each is one.
+    let roots = if roots.is_empty() { sources.iter().map(|(name, _)| *name).collect() } else { roots };
+    Compilation { roots, prelude, default_namespace: "root/cimv2" }
+}
