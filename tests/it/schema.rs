@@ -374,7 +374,7 @@ fn the_built_in_files_check_clean_one_by_one() {
     let copy = "checkout/schemas/root/omi/namespace.mof";
     let omi = "#pragma namespace (\"root/omi\")\n#pragma include (\"../../qualifiers.mof\")\n#pragma include (\"OMI_Identify.mof\")";
     assert_eq!(mof::check(&[(copy, omi)], library, None).render(), "");
-    let prelude = Some("schemas/qualifiers.mof");
+    let prelude = Some(generated::QUALIFIERS);
     assert_eq!(mof::check(library, library, prelude).render(), "");
     // A checkout elsewhere: the same classes under other names take the place of the built-in ones.
     let moved: Vec<(String, &str)> = library.iter().map(|(name, text)| (format!("/src/{name}"), *text)).collect();

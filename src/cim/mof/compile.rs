@@ -116,16 +116,23 @@ impl SourceSet for Library<'_> {
     }
 }
 
+/// The names of the sources a source includes, relative ones completed by its own name.
+#[must_use]
+pub fn includes(name: &str, text: &str) -> Vec<String> {
+    if !text.contains('#') {
+        return Vec::new();
+    }
+    let (items, _) = parse_source(text);
+    let targets = items.iter().filter_map(|item| match item {
+        Item::Include(target) => Some(join(name, &target.node)),
+        _ => None,
+    });
+    targets.collect()
+}
+
 /// The sources that no other one includes.
 fn beginnings<'a>(sources: &[(&'a str, &'a str)]) -> Vec<&'a str> {
-    let mut included = HashSet::new();
-    for (name, text) in sources.iter().filter(|(_, text)| text.contains('#')) {
-        let (items, _) = parse_source(text);
-        included.extend(items.iter().filter_map(|item| match item {
-            Item::Include(target) => Some(join(name, &target.node)),
-            _ => None,
-        }));
-    }
+    let included: HashSet<String> = sources.iter().flat_map(|(name, text)| includes(name, text)).collect();
     let roots: Vec<&str> = sources.iter().map(|(name, _)| *name).filter(|name| !included.contains(*name)).collect();
     // Sources that include each other in a circle have no beginning; then each is one.
     if roots.is_empty() { sources.iter().map(|(name, _)| *name).collect() } else { roots }
