@@ -93,6 +93,11 @@ pub fn compile(sources: &[(&str, &str)]) -> Result<Schema, Diagnostics> {
 /// for it. Declarations in front of any `#pragma namespace` belong to `root/cimv2`.
 #[must_use]
 pub fn check(sources: &[(&str, &str)], library: &[(&str, &str)], prelude: Option<&str>) -> Diagnostics {
+    // `./a.mof` of the command line and `a.mof` of an include are one source.
+    let names: Vec<String> = sources.iter().map(|(name, _)| join("", name)).collect();
+    let sources: Vec<(&str, &str)> =
+        names.iter().zip(sources).map(|(name, (_, text))| (name.as_str(), *text)).collect();
+    let sources = sources.as_slice();
     let compilation = Compilation {
         roots: beginnings(sources),
         library: beginnings(library),
