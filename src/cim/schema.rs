@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use smol_str::SmolStr;
 
-use super::name::{NameIndex, normalize_namespace};
+use super::name::{NameIndex, namespace_eq, normalize_namespace};
 use super::{
     CimError, CimInstance, CimStatus, CimType, CimValue, ClassDeclaration, ClassName, ObjectPath, RawInstance, RawValue,
 };
@@ -149,7 +149,7 @@ impl NamespaceSchema {
         }
         match (ty, raw) {
             (_, RawValue::Null) => Ok(CimValue::Null),
-            (CimType::Reference, RawValue::Reference(path)) => Ok(path.clone().into()),
+            (CimType::Reference, RawValue::Reference(path)) => Ok(self.name_only_key(path)?.into()),
             (CimType::String, RawValue::Instance(instance)) => {
                 Ok(CimValue::Instance(Arc::new(self.instantiate(instance)?)))
             }
@@ -163,5 +163,31 @@ impl NamespaceSchema {
             (_, RawValue::Instance(_)) => Err(mismatch("an embedded instance")),
             (_, RawValue::Array(_)) => Err(mismatch("an array")),
         }
+    }
+
+    /// Names the key of a reference that came without its name, which DSP0203 allows for a class with one key.
+    fn name_only_key(&self, path: &ObjectPath) -> Result<ObjectPath, CimError> {
+        let Some(value) = path.key("") else {
+            return Ok(path.clone());
+        };
+        let unnamed = || {
+            let class = path.class_name();
+            CimError::new(CimStatus::TypeMismatch, format!("a reference to {class} has a key without its name"))
+        };
+        let namespace_is_this = path.namespace().is_none_or(|namespace| namespace_eq(namespace, &self.name));
+        let class = self.class(path.class_name().as_str()).filter(|_| namespace_is_this).ok_or_else(unnamed)?;
+        let mut keys = class.keys();
+        let (Some(key), None) = (keys.next(), keys.next()) else {
+            return Err(unnamed());
+        };
+        let mut named = ObjectPath::relative(path.class_name().clone());
+        if let Some(namespace) = path.namespace() {
+            named = named.in_namespace(namespace);
+        }
+        if let Some(host) = path.host() {
+            named = named.with_host(host);
+        }
+        named.push_key(key.name().clone(), value.clone());
+        Ok(named)
     }
 }

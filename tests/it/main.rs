@@ -1,6 +1,7 @@
-//! The integration tests: one binary, so that the library is linked once.
-//!
-//! The modules are `cfg(test)` so that clippy sees their helper functions as test code too.
+//! The integration tests: one binary, so that it links once.
 
-#[cfg(test)]
+mod config;
+mod layering;
 mod schema;
+mod transport;
+mod wsman;
