@@ -465,19 +465,18 @@ mod tests {
     /// The events of a text in a short notation, or the error.
     fn events(text: &str) -> Result<String, XmlErrorKind> {
         let mut reader = Reader::new(text);
-        let mut shown = String::new();
+        let mut shown = Vec::new();
         loop {
             match reader.next().map_err(|error| error.kind)? {
                 Event::Start(element) => {
-                    shown.push_str(&format!("<{}|{}", element.name().ns.uri(), element.local()));
-                    for (name, value) in element.attributes() {
-                        shown.push_str(&format!(" {}|{}={value}", name.ns.uri(), name.local));
-                    }
-                    shown.push('>');
+                    let mut parts = vec![format!("{}|{}", element.name().ns.uri(), element.local())];
+                    let attributes = element.attributes();
+                    parts.extend(attributes.map(|(name, value)| format!("{}|{}={value}", name.ns.uri(), name.local)));
+                    shown.push(format!("<{}>", parts.join(" ")));
                 }
-                Event::End => shown.push_str("</>"),
-                Event::Text(text) => shown.push_str(&format!("[{text}]")),
-                Event::Eof => return Ok(shown),
+                Event::End => shown.push("</>".to_owned()),
+                Event::Text(text) => shown.push(format!("[{text}]")),
+                Event::Eof => return Ok(shown.concat()),
             }
         }
     }
@@ -518,7 +517,7 @@ mod tests {
         assert_eq!(events("<a>\u{1}</a>"), Err(XmlErrorKind::InvalidCharacter(1)));
         assert_eq!(events("<a>&#1;</a>"), Err(XmlErrorKind::InvalidCharacter(1)));
         assert_eq!(events(&"<a>".repeat(65)), Err(XmlErrorKind::TooDeep(64)));
-        let attributes: String = (0..101).map(|n| format!(" a{n}=''")).collect();
+        let attributes = (0..101).map(|n| format!(" a{n}=''")).collect::<Vec<_>>().concat();
         assert_eq!(events(&format!("<a{attributes}/>")), Err(XmlErrorKind::TooManyAttributes(100)));
     }
 
