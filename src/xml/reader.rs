@@ -377,7 +377,8 @@ impl<'a> Reader<'a> {
                     };
                     self.scope.bindings.push((prefix, ns));
                 }
-                None => plain.push((key, self.check_text(value)?)),
+                // Its line ends are normalised already, and a reference to CR stands for a CR.
+                None => plain.push((key, self.check_characters(value)?)),
             }
         }
         let mut attributes: Vec<(Name<'a>, Cow<'a, str>)> = Vec::with_capacity(plain.len());
@@ -431,7 +432,12 @@ impl<'a> Reader<'a> {
     /// Normalises line ends and deals with characters that XML does not allow.
     fn check_text(&self, text: Cow<'a, str>) -> Result<Cow<'a, str>, XmlError> {
         let text = if text.contains('\r') { Cow::Owned(text.replace("\r\n", "\n").replace('\r', "\n")) } else { text };
-        let suspicious = |byte: u8| byte < 0x20 && !matches!(byte, b'\t' | b'\n');
+        self.check_characters(text)
+    }
+
+    /// Deals with characters that XML does not allow.
+    fn check_characters(&self, text: Cow<'a, str>) -> Result<Cow<'a, str>, XmlError> {
+        let suspicious = |byte: u8| byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r');
         if !text.bytes().any(|byte| suspicious(byte) || byte == 0xef) {
             return Ok(text);
         }

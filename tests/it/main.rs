@@ -1,0 +1,3 @@
+//! The integration tests, in one binary that links once.
+
+mod codecs;
