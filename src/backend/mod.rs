@@ -1,1 +1,37 @@
-//! backend
+//! Hypervisors and volume managers (rank 2).
+//!
+//! [`Hypervisor`] and [`VolumeManager`] are all the engine knows about the host.
+//! An implementation says in [`Capabilities`] what it can do; the engine decides, and nobody above
+//! asks which back-end it is. Long calls get a [`StepControl`]: they write each step through it
+//! *before* they execute it, report true progress, and give up soon after they are cancelled.
+//!
+//! A back-end holds no record of its own: what it made is described by the values it returns, and
+//! [`Hypervisor::recover`] judges an interrupted operation from its request and its journal alone.
+
+mod control;
+mod definition;
+mod directory;
+mod error;
+mod files;
+mod hypervisor;
+mod open;
+mod simulated;
+mod volume;
+
+pub use control::{Interrupted, Journal, JournalStep, NoJournal, Progress, StagedFile, StepControl};
+pub use definition::{
+    CollectionDefinition, DiskDefinition, DiskFormat, MachineDefinition, PoolDefinition, PoolSnapshots,
+};
+pub use directory::DirectoryPools;
+pub use error::{BackendError, Cause};
+pub use files::FilesHypervisor;
+pub use hypervisor::{
+    ApplyRequest, Capabilities, DestroyRequest, DiskImage, Hypervisor, MachineReport, MachineState, Operation,
+    PowerAction, Quiesce, Recovery, SnapshotOutcome, SnapshotRequest,
+};
+pub use open::{Backend, BackendConfig, open};
+pub use simulated::{Fault, SimulatedCall, SimulatedHypervisor};
+pub use volume::{VolumeManager, VolumePoolReport, VolumeReport, VolumeSnapshotRequest};
+
+/// A future that can be sent between threads.
+pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -207,7 +207,7 @@ impl ClassDeclaration {
         name: ClassName,
         namespace: SmolStr,
         superclass: Option<Arc<Self>>,
-        qualifiers: Arc<[Qualifier]>,
+        qualifiers: impl Into<Arc<[Qualifier]>>,
         mut properties: Vec<Arc<PropertyDeclaration>>,
         mut methods: Vec<Arc<MethodDeclaration>>,
     ) -> Self {
@@ -219,7 +219,17 @@ impl ClassDeclaration {
         let method_index = NameIndex::new(methods.iter().map(|method| method.name.as_str()));
         let key_indexes =
             properties.iter().enumerate().filter(|(_, property)| property.is_key).map(|(index, _)| index).collect();
-        Self { name, namespace, superclass, qualifiers, properties, methods, property_index, method_index, key_indexes }
+        Self {
+            name,
+            namespace,
+            superclass,
+            qualifiers: qualifiers.into(),
+            properties,
+            methods,
+            property_index,
+            method_index,
+            key_indexes,
+        }
     }
 
     /// Name as declared.

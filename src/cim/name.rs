@@ -128,7 +128,7 @@ pub(super) struct NameIndex(Box<[(u32, u32)]>);
 
 impl NameIndex {
     /// An index of the positions of `names`.
-    pub(super) fn new<'a>(names: impl Iterator<Item = &'a str>) -> Self {
+    pub(super) fn new<'a, I: Iterator<Item = &'a str>>(names: I) -> Self {
         let mut hashes: Vec<(u32, u32)> =
             (0..).zip(names).map(|(position, name)| (hash_ignore_case(name), position)).collect();
         hashes.sort_unstable();

@@ -1,1 +1,40 @@
-//! engine
+//! Machines, snapshots, collections, volumes and jobs (rank 3).
+//!
+//! Reading is free of waiting: [`Engine::view`] gives an immutable [`View`] of everything.
+//! Changing is a command, an `async` method of [`Engine`] that returns once its record is durable.
+//! Work that takes longer than the command becomes a [`Job`]; what has changed is told on [`Engine::subscribe`].
+//!
+//! Invariants: the view never shows what is not durable (except the percentage of a running job);
+//! a step of a job is durable before it is executed; a job that was acknowledged ends, also across a crash.
+//! The engine knows no CIM class, no URI and no return value: `providers` translates.
+
+mod command;
+mod commands;
+mod error;
+mod events;
+mod job;
+mod job_state;
+mod model;
+mod options;
+mod runner;
+mod sqlite;
+mod store;
+mod view;
+
+pub use command::{
+    CancelMode, CollectionChange, CreateGroupSnapshot, CreateSnapshot, CreateVolumeSnapshot, DefineCollection,
+    GroupSnapshotType, Outcome, RequestedState, SnapshotSettings, SnapshotType, SystemChange, VolumeOutcome,
+};
+pub use commands::Engine;
+pub use error::EngineError;
+pub use events::Event;
+pub use job::{AffectedElement, ElementEffect, ElementRef, Failure, Job, JobFailure, JobKind, Work};
+pub use job_state::{Effect, InvalidTransition, JobEvent, JobState, step};
+pub use model::{
+    Activity, Collection, CollectionKind, ConsistencyLevel, Disk, GuestBackupType, Pool, ShutdownAction, Snapshot,
+    SnapshotCollection, SnapshotKind, StartupAction, SystemState, UserSnapshotType, VirtualSystem, Volume, VolumeUsage,
+};
+pub use options::EngineOptions;
+pub use sqlite::SqliteStore;
+pub use store::{Change, Lease, Records, Store, StoreError};
+pub use view::View;

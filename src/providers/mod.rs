@@ -1,1 +1,4 @@
 //! providers
+
+mod argument;
+pub mod generated;

@@ -64,7 +64,7 @@ impl Diagnostic {
         let column = text.get(line_start..start).unwrap_or_default().chars().count();
         let length = text.get(start..end).unwrap_or_default().lines().next().unwrap_or_default().chars().count().max(1);
         // A line of a machine-made file may be endless: show the part around the caret.
-        let skipped = if column > MAX_SHOWN / 2 { column - MAX_SHOWN / 2 } else { 0 };
+        let skipped = column.saturating_sub(MAX_SHOWN / 2);
         Self {
             file: file.to_owned(),
             line: before.matches('\n').count() + 1,
@@ -142,9 +142,9 @@ impl Diagnostics {
         if self.is_empty() {
             return String::new();
         }
-        let mut text: String = self.list.iter().map(|diagnostic| format!("{diagnostic}\n")).collect();
         let plural = if self.count() == 1 { "" } else { "s" };
-        text.push_str(&format!("{} error{plural}\n", self.count()));
-        text
+        let mut parts: Vec<String> = self.list.iter().map(ToString::to_string).collect();
+        parts.push(format!("{} error{plural}\n", self.count()));
+        parts.join("\n")
     }
 }

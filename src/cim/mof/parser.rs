@@ -449,12 +449,9 @@ impl<'s> Parser<'s> {
     fn array_value(&mut self) -> Parsed<Spanned<Value<'s>>> {
         let start = self.token.span.start;
         self.expect('{')?;
-        let items = match self.array_items() {
-            Ok(items) => items,
-            Err(Failed) => {
-                self.leave_array();
-                return Err(Failed);
-            }
+        let Ok(items) = self.array_items() else {
+            self.leave_array();
+            return Err(Failed);
         };
         Ok(Spanned { node: Value::Array(items), span: Span::new(start, self.previous_end) })
     }

@@ -1,6 +1,7 @@
 //! The sources of a compilation: loading includes and sorting declarations into namespaces.
 
 use std::borrow::Cow;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use super::ast::{ClassItem, InstanceItem, Item, QualifierItem};
@@ -214,11 +215,14 @@ impl<'m> Collector<'m, '_> {
     fn qualifier(&mut self, file: usize, namespace: &str, item: &'m QualifierItem<'m>) {
         let index = self.namespace(namespace);
         let Some(draft) = self.namespaces.get_mut(index) else { return };
-        if draft.qualifiers.contains_key(&ClassName::new(item.name.node)) {
-            let message = format!("qualifier `{}` is declared twice", item.name.node);
-            self.problem(file, item.name.span, message, "");
-        } else {
-            draft.qualifiers.insert(ClassName::new(item.name.node), (file, item));
+        match draft.qualifiers.entry(ClassName::new(item.name.node)) {
+            Entry::Vacant(slot) => {
+                slot.insert((file, item));
+            }
+            Entry::Occupied(_) => {
+                let message = format!("qualifier `{}` is declared twice", item.name.node);
+                self.problem(file, item.name.span, message, "");
+            }
         }
     }
 
@@ -226,11 +230,15 @@ impl<'m> Collector<'m, '_> {
         let index = self.namespace(namespace);
         let Some(draft) = self.namespaces.get_mut(index) else { return };
         let name = ClassName::new(item.name.node);
-        if draft.by_name.contains_key(&name) {
-            self.problem(file, item.name.span, format!("class `{name}` is declared twice in {namespace}"), "");
-        } else {
-            draft.by_name.insert(name, draft.classes.len());
-            draft.classes.push((file, item));
+        match draft.by_name.entry(name) {
+            Entry::Vacant(slot) => {
+                slot.insert(draft.classes.len());
+                draft.classes.push((file, item));
+            }
+            Entry::Occupied(known) => {
+                let message = format!("class `{}` is declared twice in {namespace}", known.key());
+                self.problem(file, item.name.span, message, "");
+            }
         }
     }
 }

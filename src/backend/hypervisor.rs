@@ -1,0 +1,291 @@
+//! The trait of a hypervisor and the values that cross it.
+
+use std::collections::{BTreeSet, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{BackendError, BoxFuture, DiskDefinition, DiskFormat, JournalStep, MachineDefinition, StepControl};
+use crate::time::Guid;
+
+/// What a hypervisor can do. Each flag is a promise the contract suite checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent promises, not a state")]
+pub struct Capabilities {
+    /// Snapshots of running machines (of machines that are off everybody can).
+    pub running: bool,
+    /// Snapshots that hold the memory of a running machine.
+    pub memory: bool,
+    /// Freezing the file systems of a guest.
+    pub quiesce: bool,
+    /// One common instant for several machines.
+    pub group_instant: bool,
+    /// Progress while a call runs.
+    pub progress: bool,
+    /// Creation and application can be cancelled.
+    pub cancel: bool,
+    /// Change tracking, so that a recovery snapshot can become a reference point.
+    pub reference_points: bool,
+    /// Starting, stopping, pausing and saving machines.
+    pub power: bool,
+}
+
+/// The run state of a machine as the host sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MachineState {
+    /// The guest runs.
+    Running,
+    /// No process, no memory.
+    Off,
+    /// No process; the memory lies in a file and the next start continues from it.
+    Saved,
+    /// The process holds the memory and the guest stands still.
+    Paused,
+}
+
+/// What is asked of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PowerAction {
+    /// To running, from off (boot), saved (continue) or paused (resume).
+    Start,
+    /// To off, at once.
+    TurnOff,
+    /// To off, by asking the guest.
+    ShutDown,
+    /// To running, through off.
+    Reset,
+    /// To saved.
+    Save,
+    /// To paused.
+    Pause,
+}
+
+/// A machine as the hypervisor knows it now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MachineReport {
+    /// What it is.
+    pub definition: MachineDefinition,
+    /// How it is.
+    pub state: MachineState,
+    /// Virtual size of each disk in bytes, in the order of the definition; `None` if the disk cannot be read.
+    pub virtual_sizes: Vec<Option<u64>>,
+}
+
+/// Whether to freeze the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Quiesce {
+    /// Do not.
+    Never,
+    /// Try, and take the disks anyway when the guest cannot.
+    Try,
+    /// Try, and take the memory as well when the guest cannot.
+    TryElseMemory,
+    /// Fail when the guest cannot.
+    Require,
+}
+
+/// A snapshot to be taken of one machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotRequest {
+    /// The machine.
+    pub machine: Guid,
+    /// The identity of the snapshot to be; files and tags carry it.
+    pub snapshot: Guid,
+    /// Take the memory of a running or paused machine; a saved machine's memory is copied if this is set.
+    pub memory: bool,
+    /// Whether to freeze.
+    pub quiesce: Quiesce,
+    /// Ask the guest's applications for a copy backup, which leaves their logs alone.
+    pub copy_backup: bool,
+    /// Leave out what cannot be snapshotted instead of failing.
+    pub ignore_non_snapshottable: bool,
+}
+
+/// The content of one disk inside a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskImage {
+    /// Name of the disk.
+    pub disk: String,
+    /// Where the disk lay.
+    pub source: PathBuf,
+    /// The file with the content.
+    pub file: PathBuf,
+    /// Layout of the file.
+    pub format: DiskFormat,
+    /// Length of the file.
+    pub bytes: u64,
+}
+
+/// What a snapshot turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotOutcome {
+    /// The machine.
+    pub machine: Guid,
+    /// The snapshot.
+    pub snapshot: Guid,
+    /// The disks in it.
+    pub disks: Vec<DiskImage>,
+    /// Names of disks left out.
+    pub skipped: Vec<String>,
+    /// The file with the memory, when it is in the snapshot.
+    pub memory: Option<PathBuf>,
+    /// True when the applications of the guest were consistent: it was frozen, off, or its memory is in the snapshot.
+    pub application_consistent: bool,
+    /// How long the guest stood still, in milliseconds.
+    pub paused_ms: u64,
+    /// How long the file systems were frozen, in milliseconds.
+    pub frozen_ms: u64,
+}
+
+/// A snapshot that becomes the content of its machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApplyRequest {
+    /// The machine.
+    pub machine: Guid,
+    /// The snapshot.
+    pub snapshot: Guid,
+    /// The job; names of temporary files carry it.
+    pub operation: Guid,
+    /// The disks of the snapshot.
+    pub disks: Vec<DiskImage>,
+    /// The memory of the snapshot.
+    pub memory: Option<PathBuf>,
+}
+
+/// A snapshot whose data is to go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DestroyRequest {
+    /// The machine.
+    pub machine: Guid,
+    /// The snapshot.
+    pub snapshot: Guid,
+    /// Its files.
+    pub files: Vec<PathBuf>,
+    /// Files some other record or a disk refers to: never removed.
+    #[serde(skip)]
+    pub referenced: Arc<HashSet<PathBuf>>,
+}
+
+/// An operation as it is stored before it begins, for recovery.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Operation {
+    /// [`Hypervisor::create_snapshots`].
+    Create(Vec<SnapshotRequest>),
+    /// [`Hypervisor::apply_snapshots`].
+    Apply(Vec<ApplyRequest>),
+    /// [`Hypervisor::destroy_snapshots`].
+    Destroy(Vec<DestroyRequest>),
+}
+
+/// How an interrupted operation ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recovery {
+    /// It is finished; outcomes are there when it was a creation.
+    Finished(Vec<SnapshotOutcome>),
+    /// Everything it did is undone.
+    RolledBack,
+}
+
+/// A host of virtual machines.
+///
+/// The engine calls at most one operation on a machine at a time and has checked that machine and snapshot
+/// exist and are in a permitted state. Every operation is all-or-nothing over all machines it names, except
+/// [`destroy_snapshots`](Self::destroy_snapshots), which may be called again until it succeeds.
+pub trait Hypervisor: Send + Sync + 'static {
+    /// What it can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// All machines.
+    ///
+    /// # Errors
+    /// A [`BackendError`] when they cannot be listed.
+    fn machines(&self) -> BoxFuture<'_, Result<Vec<MachineReport>, BackendError>>;
+
+    /// The present run state of one machine.
+    ///
+    /// # Errors
+    /// A [`BackendError`] when it cannot be found out.
+    fn state(&self, machine: Guid) -> BoxFuture<'_, Result<MachineState, BackendError>>;
+
+    /// The disks of a machine that no snapshot can hold.
+    fn non_snapshottable<'a>(&self, disks: &'a [DiskDefinition]) -> Vec<&'a DiskDefinition> {
+        disks.iter().filter(|disk| disk.pass_through || disk.read_only).collect()
+    }
+
+    /// Takes one snapshot of each machine, all of one instant where [`Capabilities::group_instant`] says so.
+    ///
+    /// # Errors
+    /// A [`BackendError`]; nothing of any snapshot is left then, and every machine runs as before.
+    fn create_snapshots<'a>(
+        &'a self,
+        requests: &'a [SnapshotRequest],
+        control: &'a StepControl,
+    ) -> BoxFuture<'a, Result<Vec<SnapshotOutcome>, BackendError>>;
+
+    /// Makes each snapshot the content of its machine, which is left off, or saved if the snapshot has memory.
+    ///
+    /// # Errors
+    /// A [`BackendError`]; the content of every machine is as before then.
+    fn apply_snapshots<'a>(
+        &'a self,
+        requests: &'a [ApplyRequest],
+        control: &'a StepControl,
+    ) -> BoxFuture<'a, Result<(), BackendError>>;
+
+    /// Removes the data of snapshots. What is already gone is no error.
+    ///
+    /// # Errors
+    /// A [`BackendError`]; some data may be gone, and the call may be repeated.
+    fn destroy_snapshots<'a>(
+        &'a self,
+        requests: &'a [DestroyRequest],
+        control: &'a StepControl,
+    ) -> BoxFuture<'a, Result<(), BackendError>>;
+
+    /// Removes the memory of a snapshot and keeps its disks. A memory that is already gone is no error.
+    ///
+    /// # Errors
+    /// A [`BackendError`] when the memory is still there.
+    fn clear_memory<'a>(&'a self, request: &'a DestroyRequest) -> BoxFuture<'a, Result<(), BackendError>>;
+
+    /// Starts, stops, pauses or saves a machine and returns its new state.
+    ///
+    /// # Errors
+    /// A [`BackendError`]; with [`Cause::NotSupported`](super::Cause::NotSupported) where [`Capabilities::power`] is false.
+    fn change_state<'a>(
+        &'a self,
+        machine: Guid,
+        action: PowerAction,
+        control: &'a StepControl,
+    ) -> BoxFuture<'a, Result<MachineState, BackendError>>;
+
+    /// Finishes or undoes an operation that a stop of the server interrupted after it wrote `journal`.
+    ///
+    /// Frozen guests are thawed and paused machines resumed in either case.
+    ///
+    /// # Errors
+    /// A [`BackendError`] when it could do neither; it is called again at the next start.
+    fn recover<'a>(
+        &'a self,
+        operation: &'a Operation,
+        journal: &'a [JournalStep],
+    ) -> BoxFuture<'a, Result<Recovery, BackendError>>;
+
+    /// Which of these files are gone.
+    fn missing_files<'a>(&'a self, files: &'a [PathBuf]) -> BoxFuture<'a, BTreeSet<PathBuf>>;
+
+    /// Removes data of our making that belongs to no snapshot in `owned` and that nothing in `referenced` names.
+    ///
+    /// # Errors
+    /// A [`BackendError`] when our own directories cannot be read.
+    fn remove_orphans<'a>(
+        &'a self,
+        owned: &'a BTreeSet<Guid>,
+        referenced: &'a HashSet<PathBuf>,
+    ) -> BoxFuture<'a, Result<Vec<PathBuf>, BackendError>>;
+}

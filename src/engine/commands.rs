@@ -1,0 +1,256 @@
+//! The engine as its users see it: reading, and one method a command.
+
+use std::sync::Arc;
+
+use tokio::sync::broadcast;
+
+use super::{
+    CancelMode, CollectionChange, CreateGroupSnapshot, CreateSnapshot, CreateVolumeSnapshot, DefineCollection,
+    EngineError, EngineOptions, Event, Outcome, RequestedState, SystemChange, View, VolumeOutcome,
+};
+use crate::backend::Capabilities;
+use crate::time::{Guid, Timestamp};
+
+/// Machines, snapshots, collections, volumes and jobs of one host.
+///
+/// `user` is the name of the caller; a job remembers it as its owner.
+pub struct Engine {}
+
+impl Engine {
+    /// Opens the store, ends or re-queues the jobs that were unfinished, removes what no record owns, and begins to work.
+    ///
+    /// # Errors
+    /// An [`EngineError`] when the store or the back-end cannot be used.
+    pub async fn open(options: EngineOptions) -> Result<Arc<Self>, EngineError> {
+        let _ = options;
+        todo!()
+    }
+
+    /// Everything, at this instant. Never waits.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        todo!()
+    }
+
+    /// What the hypervisor can do.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        todo!()
+    }
+
+    /// The name of this host.
+    #[must_use]
+    pub fn host_name(&self) -> &str {
+        todo!()
+    }
+
+    /// The time now, by the engine's clock.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        todo!()
+    }
+
+    /// How long an ended job stays readable.
+    #[must_use]
+    pub fn job_retention(&self) -> std::time::Duration {
+        todo!()
+    }
+
+    /// What changes from now on. A receiver that falls behind is told how much it lost.
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
+        todo!()
+    }
+
+    /// Takes a snapshot of a machine. Always a job.
+    ///
+    /// # Errors
+    /// `NoSuchSystem`, `InvalidParameter` (name longer than 100 characters), `InvalidState` (transient), `NotSupported`, `QueueFull`.
+    pub async fn create_snapshot(&self, request: CreateSnapshot, user: &str) -> Result<Outcome<Guid>, EngineError> {
+        todo!()
+    }
+
+    /// Makes a snapshot the content of its machine, which must be off or saved. Always a job.
+    ///
+    /// # Errors
+    /// `NoSuchSnapshot`, `InvalidParameter` (recovery, missing or foreign snapshot), `InvalidState`, `QueueFull`.
+    pub async fn apply_snapshot(&self, snapshot: Guid, user: &str) -> Result<Outcome<()>, EngineError> {
+        todo!()
+    }
+
+    /// Destroys one snapshot; its children go to its parent. Always a job.
+    ///
+    /// # Errors
+    /// `NoSuchSnapshot`, `InvalidState` (transient), `QueueFull`.
+    pub async fn destroy_snapshot(&self, snapshot: Guid, user: &str) -> Result<Outcome<()>, EngineError> {
+        todo!()
+    }
+
+    /// Destroys a snapshot and all its descendants. Always a job.
+    ///
+    /// # Errors
+    /// `NoSuchSnapshot`, `InvalidParameter` (recovery snapshot), `InvalidState` (transient), `QueueFull`.
+    pub async fn destroy_snapshot_tree(&self, root: Guid, user: &str) -> Result<Outcome<()>, EngineError> {
+        todo!()
+    }
+
+    /// Drops the memory of a snapshot and keeps its disks. Done at once if there is none.
+    ///
+    /// # Errors
+    /// `NoSuchSnapshot`, `InvalidState` (transient), `QueueFull`.
+    pub async fn clear_snapshot_state(&self, snapshot: Guid, user: &str) -> Result<Outcome<()>, EngineError> {
+        todo!()
+    }
+
+    /// Turns a recovery snapshot into a reference point; needs change tracking.
+    ///
+    /// # Errors
+    /// `NoSuchSnapshot`, `InvalidParameter` (not a recovery snapshot), `NotSupported`.
+    pub async fn convert_to_reference_point(&self, snapshot: Guid, user: &str) -> Result<Outcome<Guid>, EngineError> {
+        todo!()
+    }
+
+    /// Changes settings of a machine. Done at once.
+    ///
+    /// # Errors
+    /// `NoSuchSystem`, `InvalidParameter` (name empty or longer than 100 characters).
+    pub async fn modify_system(&self, system: Guid, change: SystemChange) -> Result<(), EngineError> {
+        todo!()
+    }
+
+    /// Renames a snapshot or changes its notes. Done at once.
+    ///
+    /// # Errors
+    /// `NoSuchSnapshot`, `InvalidParameter` (name empty or longer than 100 characters, foreign snapshot).
+    pub async fn modify_snapshot(
+        &self,
+        snapshot: Guid,
+        name: Option<smol_str::SmolStr>,
+        notes: Option<String>,
+    ) -> Result<(), EngineError> {
+        todo!()
+    }
+
+    /// Starts, stops, saves, pauses or resets a machine. Done at once if it is in that state.
+    ///
+    /// # Errors
+    /// `NoSuchSystem`, `InvalidState`, `NotSupported` (the back-end does not run machines), `QueueFull`.
+    pub async fn request_state_change(
+        &self,
+        system: Guid,
+        requested: RequestedState,
+        user: &str,
+    ) -> Result<Outcome<()>, EngineError> {
+        todo!()
+    }
+
+    /// Makes a collection without members.
+    ///
+    /// # Errors
+    /// `InvalidParameter` (name), `AlreadyExists` (identity).
+    pub async fn define_collection(&self, request: DefineCollection) -> Result<Guid, EngineError> {
+        todo!()
+    }
+
+    /// Removes a collection and keeps its members. Its snapshot collections go, their snapshots stay.
+    ///
+    /// # Errors
+    /// `NoSuchCollection`, `Busy` (a job works with it).
+    pub async fn destroy_collection(&self, collection: Guid) -> Result<(), EngineError> {
+        todo!()
+    }
+
+    /// Renames a collection.
+    ///
+    /// # Errors
+    /// `NoSuchCollection`, `InvalidParameter` (name).
+    pub async fn rename_collection(&self, collection: Guid, name: smol_str::SmolStr) -> Result<(), EngineError> {
+        todo!()
+    }
+
+    /// Adds or removes a member of a collection.
+    ///
+    /// # Errors
+    /// `NoSuchCollection`; for an addition `NoSuchSystem`, or `InvalidParameter` when it would contain itself.
+    pub async fn change_collection(&self, collection: Guid, change: CollectionChange) -> Result<(), EngineError> {
+        todo!()
+    }
+
+    /// Takes a snapshot of every machine of a collection, all or none. Always a job.
+    ///
+    /// # Errors
+    /// `NoSuchCollection`, `InvalidParameter` (no machine in it), `InvalidState` (a member), `QueueFull`.
+    pub async fn create_group_snapshot(
+        &self,
+        request: CreateGroupSnapshot,
+        user: &str,
+    ) -> Result<Outcome<Guid>, EngineError> {
+        todo!()
+    }
+
+    /// Applies all snapshots of a snapshot collection, all or none. Always a job.
+    ///
+    /// # Errors
+    /// `NoSuchSnapshotCollection`, `InvalidParameter` (recovery or missing snapshots), `InvalidState`, `QueueFull`.
+    pub async fn apply_group_snapshot(&self, set: Guid, user: &str) -> Result<Outcome<()>, EngineError> {
+        todo!()
+    }
+
+    /// Destroys a snapshot collection with its snapshots. Always a job.
+    ///
+    /// # Errors
+    /// `NoSuchSnapshotCollection`, `InvalidState` (transient), `QueueFull`.
+    pub async fn destroy_group_snapshot(&self, set: Guid, user: &str) -> Result<Outcome<()>, EngineError> {
+        todo!()
+    }
+
+    /// Takes a snapshot of a volume: at once where the pool can, else as a job.
+    ///
+    /// # Errors
+    /// `NoSuchVolume`, `NoSuchPool`, `InvalidParameter` (name), `VolumeNotUsable`, `PoolCannotSnapshot`, `QueueFull`, `Backend`.
+    pub async fn create_volume_snapshot(
+        &self,
+        request: CreateVolumeSnapshot,
+        user: &str,
+    ) -> Result<VolumeOutcome, EngineError> {
+        todo!()
+    }
+
+    /// Ends a job and undoes what it did. `Done` when it has ended on return, else it is on the way.
+    ///
+    /// # Errors
+    /// `NoSuchJob`, `NotCancellable`.
+    pub async fn cancel_job(&self, job: Guid, mode: CancelMode) -> Result<Outcome<()>, EngineError> {
+        todo!()
+    }
+
+    /// Forgets the jobs whose time is over; the engine does this by itself every few seconds.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn sweep_jobs(&self) -> Result<usize, EngineError> {
+        todo!()
+    }
+
+    /// Looks at pools and volumes again, and at the state of every machine.
+    ///
+    /// # Errors
+    /// `Backend`, `Store`.
+    pub async fn refresh(&self) -> Result<(), EngineError> {
+        todo!()
+    }
+
+    /// Takes no more commands, gives running jobs their grace, interrupts the rest, and returns when all is safe.
+    ///
+    /// Jobs that wait are kept and run after the next start.
+    pub async fn shutdown(&self) {
+        todo!();
+    }
+}
+
+impl Drop for Engine {
+    /// Without [`shutdown`](Self::shutdown) the tasks are cut off, as by a crash; the next start recovers.
+    fn drop(&mut self) {
+        todo!();
+    }
+}
