@@ -202,14 +202,20 @@ fn write_name(w: &mut Writer, path: &ObjectPath) {
     }
     w.element_with("INSTANCENAME", &[("CLASSNAME", class)], |w| {
         for (name, value) in path.keys() {
-            w.element_with("KEYBINDING", &[("NAME", name.as_str())], |w| match value {
-                KeyValue::Text(text) => {
-                    w.element_with("KEYVALUE", &[("VALUETYPE", "string")], |w| numeric_text(w, text));
-                }
-                KeyValue::Reference(path) => write_reference(w, path),
-            });
+            if name.as_str().is_empty() {
+                write_key_value(w, value);
+            } else {
+                w.element_with("KEYBINDING", &[("NAME", name.as_str())], |w| write_key_value(w, value));
+            }
         }
     });
+}
+
+fn write_key_value(w: &mut Writer, value: &KeyValue) {
+    match value {
+        KeyValue::Text(text) => w.element_with("KEYVALUE", &[("VALUETYPE", "string")], |w| numeric_text(w, text)),
+        KeyValue::Reference(path) => write_reference(w, path),
+    }
 }
 
 /// Text with numeric references, which is what every reader of embedded CIM-XML takes.

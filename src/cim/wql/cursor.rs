@@ -121,7 +121,7 @@ impl<'a> Cursor<'a> {
                     return Ok(value.into());
                 }
                 '\\' if escapes => match characters.next_if(|(_, next)| matches!(next, '\\' | '"' | '\'')) {
-                    Some((_, escaped)) => value.push(escaped),
+                    Some((_, literal)) => value.push(literal),
                     None => value.push('\\'),
                 },
                 c => value.push(c),

@@ -41,8 +41,8 @@ struct Evaluation<'a> {
 impl<'a> Evaluation<'a> {
     fn test(self, test: &'a Test) -> Option<bool> {
         match test {
-            Test::Or(items) => self.any(items.iter().map(|item| self.test(item))),
-            Test::And(items) => self.any(items.iter().map(|item| self.test(item).map(|met| !met))).map(|met| !met),
+            Test::Or(items) => any(items.iter().map(|item| self.test(item))),
+            Test::And(items) => any(items.iter().map(|item| self.test(item).map(|met| !met))).map(|met| !met),
             Test::Not(inner) => self.test(inner).map(|met| !met),
             Test::Compare { left, comparison, right } => self.compare(left, *comparison, right),
             Test::Like { source, pattern, negated } => match source {
@@ -56,19 +56,6 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// Three-valued OR: true wins, then unknown.
-    fn any(self, items: impl Iterator<Item = Option<bool>>) -> Option<bool> {
-        let mut result = Some(false);
-        for item in items {
-            match item {
-                Some(true) => return Some(true),
-                Some(false) => {}
-                None => result = None,
-            }
-        }
-        result
-    }
-
     fn compare(self, left: &'a Source, comparison: Comparison, right: &'a Source) -> Option<bool> {
         match (left, right) {
             (Source::System(SystemProperty::Derivation), other) => self.compare_derivation(comparison, other, false),
@@ -80,7 +67,7 @@ impl<'a> Evaluation<'a> {
     /// Compares each superclass; the comparison holds when it holds for one of them.
     fn compare_derivation(self, comparison: Comparison, other: &'a Source, swapped: bool) -> Option<bool> {
         let other = self.scalar(other)?;
-        self.any(self.instance.class().ancestors().map(|class| {
+        any(self.instance.class().ancestors().map(|class| {
             let name = Scalar::Text(Cow::Borrowed(class.name().as_str()));
             if swapped { other.compare(comparison, &name) } else { name.compare(comparison, &other) }
         }))
@@ -94,10 +81,7 @@ impl<'a> Evaluation<'a> {
         match source {
             Source::Property { index, name } => Scalar::of(self.value(*index, name.as_str())),
             Source::Constant(constant) => Some(constant.borrow()),
-            Source::System(SystemProperty::Path) => {
-                Some(Scalar::Path(Cow::Owned(self.instance.path(self.system.namespace))))
-            }
-            Source::System(SystemProperty::RelativePath) => {
+            Source::System(SystemProperty::Path | SystemProperty::RelativePath) => {
                 Some(Scalar::Path(Cow::Owned(self.instance.path(self.system.namespace))))
             }
             Source::System(system) => self.system_text(*system).map(Scalar::Text),
@@ -156,4 +140,17 @@ impl<'a> Evaluation<'a> {
             },
         }
     }
+}
+
+/// Three-valued OR: true wins, then unknown.
+fn any(items: impl Iterator<Item = Option<bool>>) -> Option<bool> {
+    let mut result = Some(false);
+    for item in items {
+        match item {
+            Some(true) => return Some(true),
+            Some(false) => {}
+            None => result = None,
+        }
+    }
+    result
 }

@@ -64,7 +64,7 @@ fn datetime() -> impl Strategy<Value = CimDateTime> {
             let instant = chrono::DateTime::from_timestamp(seconds, micros * 1_000).unwrap();
             CimDateTime::Timestamp { instant, offset }
         }),
-        (prop_oneof![0..9_000_000_000_u64, 0..8_640_000_000_000], micros)
+        (prop_oneof![0..9_000_000_000_u64, 0..8_640_000_000_000_u64], micros)
             .prop_map(|(seconds, micros)| CimDateTime::Interval(Duration::new(seconds, micros * 1_000))),
         Just(CimDateTime::parse("19991231235959.******+000").unwrap()),
     ]
