@@ -1,4 +1,9 @@
-//! The integration tests, in one binary that links once.
+//! The integration tests: one binary, so that it links once.
 
 mod codecs;
+mod config;
 mod fuzz_regression;
+mod layering;
+mod schema;
+mod transport;
+mod wsman;

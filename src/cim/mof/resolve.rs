@@ -330,6 +330,6 @@ fn duplicate<'s>(seen: &mut Vec<&'s str>, name: &'s str, span: Span, what: &str,
 /// `Override` needs something to override.
 fn check_override(uses: &[super::ast::QualifierUse<'_>], has_base: bool, problems: &mut Vec<Problem>) {
     if !has_base && let Some(used) = uses.iter().find(|used| used.name.node.eq_ignore_ascii_case("Override")) {
-        problems.push(Problem::new(used.name.span, "nothing of this name is inherited", "nothing to override"));
+        problems.push(Problem::new(used.name.span, "nothing to override", "no superclass declares this name"));
     }
 }

@@ -46,8 +46,9 @@ impl<'a> Evaluation<'a> {
             Test::Not(inner) => self.test(inner).map(|met| !met),
             Test::Compare { left, comparison, right } => self.compare(left, *comparison, right),
             Test::Like { source, pattern, negated } => match source {
-                Source::System(SystemProperty::Derivation) => self
-                    .any(self.instance.class().ancestors().map(|class| Some(pattern.matches(class.name().as_str())))),
+                Source::System(SystemProperty::Derivation) => {
+                    any(self.instance.class().ancestors().map(|class| Some(pattern.matches(class.name().as_str()))))
+                }
                 _ => self.text(source).map(|text| pattern.matches(&text)),
             }
             .map(|met| met != *negated),
