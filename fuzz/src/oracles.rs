@@ -155,7 +155,7 @@ pub fn wql(text: &str) {
     {
         let system = SystemProperties { server: "HOST1", namespace: "root/test" };
         for instance in instances() {
-            bound.matches(&instance, &system);
+            std::hint::black_box(bound.matches(&instance, &system));
         }
     }
 }

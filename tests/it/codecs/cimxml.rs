@@ -303,7 +303,7 @@ fn instances_are_written_as_a_host_writes_them() {
         r#"<PROPERTY NAME="AChar16" TYPE="char16"><VALUE>55</VALUE></PROPERTY>"#,
         r#"<PROPERTY NAME="ADateTime" TYPE="datetime"><VALUE>00000001020304.000500:000</VALUE></PROPERTY>"#,
         r#"<PROPERTY NAME="AnObject" TYPE="string" EmbeddedObject="instance"><VALUE>&#60;INSTANCE CLASSNAME=&#34;T_Inner&#34;&#62;"#,
-        r#"<VALUE&#62;a&#38;#60;b&#38;#38;"#,
+        r"<VALUE&#62;a&#38;#60;b&#38;#38;",
         r#"<PROPERTY NAME="AReal32" TYPE="real32"><VALUE>1.0e30</VALUE></PROPERTY>"#,
         r#"<PROPERTY.REFERENCE NAME="AReference" REFERENCECLASS="T_Base"><VALUE.REFERENCE><INSTANCEPATH><NAMESPACEPATH><HOST>H</HOST><LOCALNAMESPACEPATH><NAMESPACE NAME="root"/><NAMESPACE NAME="v2"/></LOCALNAMESPACEPATH></NAMESPACEPATH><INSTANCENAME CLASSNAME="T_Base"><KEYBINDING NAME="InstanceID"><KEYVALUE VALUETYPE="string">x</KEYVALUE></KEYBINDING></INSTANCENAME></INSTANCEPATH></VALUE.REFERENCE></PROPERTY.REFERENCE>"#,
         r#"<PROPERTY.ARRAY NAME="Strings" TYPE="string"><VALUE.ARRAY><VALUE></VALUE><VALUE>b</VALUE></VALUE.ARRAY></PROPERTY.ARRAY>"#,
@@ -385,7 +385,7 @@ fn a_class_is_written_as_a_declaration() {
         r#"<PARAMETER.ARRAY NAME="Names" TYPE="string">"#,
         r#"<PARAMETER.REFARRAY NAME="Results" REFERENCECLASS="T_Base">"#,
         r#"<PARAMETER NAME="Force" TYPE="boolean">"#,
-        r#"<VALUE>A &#34;thing&#34;.</VALUE>"#,
+        r"<VALUE>A &#34;thing&#34;.</VALUE>",
     ] {
         assert!(text.contains(part), "{part} in {text}");
     }
