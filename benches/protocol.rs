@@ -2,10 +2,6 @@
 //!
 //! `cargo bench --bench protocol`. The load script beside this file measures the whole server.
 #![expect(clippy::expect_used, reason = "a bench stops at the first mistake")]
-    clippy::expect_used,
-    missing_docs,
-    reason = "a bench stops at the first mistake, and its macros make public items"
-)]
 
 use std::hint::black_box;
 use std::sync::Arc;

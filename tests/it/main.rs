@@ -3,7 +3,11 @@
 //! The modules are `cfg(test)` so that clippy takes their helper functions for test code too.
 
 #[cfg(test)]
+mod codecs;
+#[cfg(test)]
 mod config;
+#[cfg(test)]
+mod fuzz_regression;
 #[cfg(test)]
 mod layering;
 #[cfg(test)]
