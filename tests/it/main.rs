@@ -3,5 +3,7 @@
 mod config;
 mod layering;
 mod schema;
+mod storage_provider;
+mod support;
 mod transport;
 mod wsman;

@@ -225,10 +225,7 @@ fn get_answers_the_instance_as_a_windows_host_does() {
     assert!(body.contains(&start), "{body}");
     assert!(body.contains("<p:OperationalStatus>17</p:OperationalStatus><p:OperationalStatus>2</p:OperationalStatus>"));
     assert!(body.contains("<p:UntilTime xsi:nil=\"true\"/>"), "a null scalar is nil");
-    assert!(
-        !body.contains("<p:StatusDescriptions"),
-        "a null array is absent"
-    );
+    assert!(!body.contains("<p:StatusDescriptions"), "a null array is absent");
     let precise = Ask::job().header(
         "<w:OptionSet><w:Option Name=\"msftwinrm:UsePreciseArrays\" Type=\"xs:boolean\">true</w:Option></w:OptionSet>",
     );
