@@ -3,6 +3,8 @@
 //! The modules are `cfg(test)` so that clippy takes their helper functions for test code too.
 
 #[cfg(test)]
+mod captures;
+#[cfg(test)]
 mod config;
 #[cfg(test)]
 mod layering;
@@ -14,5 +16,7 @@ mod storage_provider;
 mod support;
 #[cfg(test)]
 mod transport;
+#[cfg(test)]
+mod tree;
 #[cfg(test)]
 mod wsman;
