@@ -15,11 +15,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut files = Vec::new();
     find(&package.join("schemas"), &mut files)?;
     files.sort();
-    let names: Vec<String> = files
-        .iter()
-        .filter_map(|file| file.strip_prefix(package).ok()?.to_str().map(|name| name.replace('\\', "/")))
-        .collect();
-    let code = codegen::generate(&names, "cargo run --example generate");
+    let mut sources = Vec::with_capacity(files.len());
+    for file in &files {
+        let name = file.strip_prefix(package)?.to_str().ok_or("a file name is not UTF-8")?.replace('\\', "/");
+        sources.push((name, fs::read_to_string(file)?));
+    }
+    let table: Vec<(&str, &str)> = sources.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    let code = codegen::generate(&table, "cargo run --example generate")?;
     fs::write(package.join("src/providers/generated.rs"), format(&code)?)?;
     Ok(())
 }

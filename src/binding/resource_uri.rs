@@ -42,8 +42,6 @@ pub enum ResourceUri {
         namespace: Option<SmolStr>,
         /// The class.
         class: ClassSelection,
-        /// `…/wscim/1/*`: only Enumerate and Subscribe apply (DSP0227 R6-1).
-        exact_all: bool,
     },
     /// Class definitions in CIM-XML (§12).
     ClassSchema,
@@ -65,7 +63,7 @@ impl ResourceUri {
             return Self::parse_wmi(path);
         }
         if rest.eq_ignore_ascii_case(DMTF_ALL) {
-            return Self::cim(UriFamily::Dmtf, ClassSelection::All, true);
+            return Self::cim(UriFamily::Dmtf, ClassSelection::All);
         }
         if let Some(class) = strip_prefix_ignore_case(rest, DMTF_CLASS) {
             return Self::parse_class(UriFamily::Dmtf, class);
@@ -95,24 +93,15 @@ impl ResourceUri {
         if namespace.is_empty() || class.is_empty() {
             return Self::Unknown;
         }
-        Self::Cim {
-            family: UriFamily::Wmi,
-            namespace: Some(SmolStr::new(&namespace)),
-            class: class_selection(class),
-            exact_all: false,
-        }
+        Self::Cim { family: UriFamily::Wmi, namespace: Some(SmolStr::new(&namespace)), class: class_selection(class) }
     }
 
     fn parse_class(family: UriFamily, class: &str) -> Self {
-        if class.is_empty() || class.contains('/') {
-            Self::Unknown
-        } else {
-            Self::cim(family, class_selection(class), false)
-        }
+        if class.is_empty() || class.contains('/') { Self::Unknown } else { Self::cim(family, class_selection(class)) }
     }
 
-    const fn cim(family: UriFamily, class: ClassSelection, exact_all: bool) -> Self {
-        Self::Cim { family, namespace: None, class, exact_all }
+    const fn cim(family: UriFamily, class: ClassSelection) -> Self {
+        Self::Cim { family, namespace: None, class }
     }
 }
 
@@ -186,7 +175,7 @@ mod tests {
 
     fn shown(uri: &str) -> String {
         match ResourceUri::parse(uri) {
-            ResourceUri::Cim { family, namespace, class, exact_all } => {
+            ResourceUri::Cim { family, namespace, class } => {
                 let family = match family {
                     UriFamily::Wmi => "wmi".to_owned(),
                     UriFamily::Dmtf => "dmtf".to_owned(),
@@ -196,7 +185,7 @@ mod tests {
                     ClassSelection::Class(class) => class.to_string(),
                     ClassSelection::All => "*".to_owned(),
                 };
-                format!("{family} {} {class} {exact_all}", namespace.unwrap_or_default())
+                format!("{family} {} {class}", namespace.unwrap_or_default())
             }
             other => format!("{other:?}"),
         }
@@ -207,15 +196,15 @@ mod tests {
         for (uri, expected) in [
             (
                 "http://schemas.microsoft.com/wbem/wsman/1/wmi/root/virtualization/v2/Msvm_X",
-                "wmi root/virtualization/v2 Msvm_X false",
+                "wmi root/virtualization/v2 Msvm_X",
             ),
-            ("HTTPS://Schemas.Microsoft.com/wbem/wsman/1/WMI/root/cimv2/*", "wmi root/cimv2 * false"),
-            ("http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/Msvm_X", "dmtf  Msvm_X false"),
-            ("http://schemas.dmtf.org/wbem/wscim/1/*", "dmtf  * true"),
-            ("http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/*", "dmtf  * false"),
+            ("HTTPS://Schemas.Microsoft.com/wbem/wsman/1/WMI/root/cimv2/*", "wmi root/cimv2 *"),
+            ("http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/Msvm_X", "dmtf  Msvm_X"),
+            ("http://schemas.dmtf.org/wbem/wscim/1/*", "dmtf  *"),
+            ("http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/*", "dmtf  *"),
             (
                 "http://sblim.sf.net/wbem/wscim/1/cim-schema/2/Linux_X",
-                "http://sblim.sf.net/wbem/wscim/1/cim-schema/2/  Linux_X false",
+                "http://sblim.sf.net/wbem/wscim/1/cim-schema/2/  Linux_X",
             ),
             ("http://schemas.dmtf.org/wbem/cim-xml/2/cim-schema/2/*", "ClassSchema"),
             ("http://schemas.dmtf.org/wbem/ws-cim/1/cim-schema/2/*", "WsCimSchema"),

@@ -1,5 +1,7 @@
 //! The associations, one table row each (`snapshot-semantics` §2, §5, §6, §8 and §9).
 
+use std::sync::Arc;
+
 use super::association::{Association, End, end, ends_only};
 use super::collections::collections;
 use super::computer_system::systems;
@@ -226,14 +228,14 @@ pub(super) static OWNING_JOB_ELEMENT: Association = Association {
         _ => Vec::new(),
     },
     backward: |scope, element| match element {
-        Element::System(id) => owned(scope.view.jobs_of(id), element),
-        Element::Service(_) => owned(scope.view.jobs(), element),
+        Element::System(id) => owned(&mut scope.view.jobs_of(id), element),
+        Element::Service(_) => owned(&mut scope.view.jobs(), element),
         _ => Vec::new(),
     },
     fill: ends_only,
 };
 
-fn owned<'v>(jobs: impl Iterator<Item = &'v std::sync::Arc<Job>>, element: Element) -> Vec<Element> {
+fn owned(jobs: &mut dyn Iterator<Item = &Arc<Job>>, element: Element) -> Vec<Element> {
     jobs.filter(|job| owner(job) == Some(element)).map(|job| Element::Job(job.id)).collect()
 }
 

@@ -7,8 +7,10 @@
 //! registry, for `root/virtualization/v2`, `root/HyperVCluster/v2`, `root/interop` and `root/omi`.
 
 pub mod generated;
+pub mod storage;
 
 mod answers;
+mod argument;
 mod arguments;
 mod association;
 mod collection_service;

@@ -186,8 +186,7 @@ impl<'a> Headers<'a> {
                 reader.skip()?;
                 twice
             }
-            // Ignored, as Windows does; with mustUnderstand it falls to the unknown ones (C049).
-            "RequestEPR" => return self.read_unknown(reader, element),
+            // RequestEPR is ignored, as Windows does; with mustUnderstand it is one of the unknown ones (C049).
             _ => return self.read_unknown(reader, element),
         };
         self.note_duplicate(twice, "w:", element);

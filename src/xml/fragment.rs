@@ -1,6 +1,6 @@
 //! A part of a document that can be read on its own.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::{Element, Event, Ns, Reader, ReaderOptions, XmlError, XmlErrorKind};
 
@@ -8,12 +8,12 @@ use super::{Element, Event, Ns, Reader, ReaderOptions, XmlError, XmlErrorKind};
 #[derive(Clone, Debug)]
 pub struct Fragment<'a> {
     text: &'a str,
-    bindings: Rc<[(&'a str, Ns<'a>)]>,
+    bindings: Arc<[(&'a str, Ns<'a>)]>,
     options: ReaderOptions,
 }
 
 impl<'a> Fragment<'a> {
-    pub(super) const fn new(text: &'a str, bindings: Rc<[(&'a str, Ns<'a>)]>, options: ReaderOptions) -> Self {
+    pub(super) const fn new(text: &'a str, bindings: Arc<[(&'a str, Ns<'a>)]>, options: ReaderOptions) -> Self {
         Self { text, bindings, options }
     }
 

@@ -1,7 +1,7 @@
 //! The pull reader: quick-xml's events with namespaces resolved, text merged and limits enforced.
 
 use std::borrow::Cow;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use quick_xml::XmlVersion;
 use quick_xml::events::attributes::Attributes;
@@ -283,7 +283,7 @@ impl<'a> Reader<'a> {
     /// [`XmlError`] for whatever is wrong inside.
     pub fn fragment(&mut self, element: &Element<'a>) -> Result<Fragment<'a>, XmlError> {
         let outer = self.open.last().copied().unwrap_or_default();
-        let bindings: Rc<[_]> = self.scope.bindings.get(..outer).unwrap_or_default().into();
+        let bindings: Arc<[_]> = self.scope.bindings.get(..outer).unwrap_or_default().into();
         self.skip()?;
         let text = self.text.get(element.start..self.position()).unwrap_or_default();
         Ok(Fragment::new(text, bindings, self.options))

@@ -22,7 +22,7 @@ pub(super) enum Value<'s> {
     Char(u16),
     Text(Cow<'s, str>),
     Alias(&'s str),
-    Array(Vec<Spanned<Value<'s>>>),
+    Array(Vec<Spanned<Self>>),
     Instance(Box<InstanceItem<'s>>),
 }
 

@@ -71,18 +71,15 @@ impl Typing<'_, '_> {
             (Value::Text(text), CimType::Reference) => {
                 ObjectPath::parse(text).ok().map(|path| CimValue::Reference(Arc::new(path)))
             }
-            (Value::Alias(name), CimType::Reference) => match self.aliases.get(name) {
-                Some(path) => Some(CimValue::Reference(Arc::new(path.clone()))),
-                None => {
+            (Value::Alias(name), CimType::Reference) => {
+                let Some(path) = self.aliases.get(name) else {
                     let message = format!("alias ${} is not declared", shorten(name));
-                    self.problems.push(Problem::new(
-                        value.span,
-                        message,
-                        "expected `as` with this alias on an instance",
-                    ));
+                    let expected = "expected `as` with this alias on an instance";
+                    self.problems.push(Problem::new(value.span, message, expected));
                     return CimValue::Null;
-                }
-            },
+                };
+                Some(CimValue::Reference(Arc::new(path.clone())))
+            }
             _ => None,
         };
         converted.unwrap_or_else(|| self.mismatch(value.span, &describe(&value.node), &wanted(ty)))
