@@ -2,3 +2,4 @@
 
 mod argument;
 pub mod generated;
+pub mod storage;

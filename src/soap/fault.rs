@@ -1,6 +1,5 @@
 //! Faults: the master table of subcodes (`ws-management.md` §13) and their envelope.
 
-use crate::cim::CimStatus;
 use crate::xml::Writer;
 
 use super::ANONYMOUS;
@@ -162,8 +161,8 @@ pub mod detail {
 /// The CIM error that a fault about a CIM resource carries beside its own code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CimErrorDetail {
-    /// The CIM status.
-    pub status: CimStatus,
+    /// The number of the CIM status (DSP0200).
+    pub status: u32,
     /// `error_Code` of `MSFT_WmiError`.
     pub error_code: u32,
 }
@@ -351,7 +350,7 @@ impl Fault {
 
 /// `MSFT_WmiError` (`ws-management.md` §14.3), which Windows' CIM clients turn into their error.
 fn write_wmi_error(w: &mut Writer, error: CimErrorDetail, message: &str) {
-    let status = error.status.code().to_string();
+    let status = error.status.to_string();
     let members = [
         ("p:CIMStatusCode", "cim:cimUnsignedInt", status.as_str()),
         ("p:ErrorSourceFormat", "cim:cimUnsignedShort", "0"),
@@ -370,7 +369,7 @@ fn write_wmi_error(w: &mut Writer, error: CimErrorDetail, message: &str) {
 
 /// `OMI_Error`, the only part of a fault omicli and libmi read; it must come last (`clients.md` part 2).
 fn write_omi_error(w: &mut Writer, error: CimErrorDetail, message: &str) {
-    let status = error.status.code().to_string();
+    let status = error.status.to_string();
     let members = [
         ("p:CIMStatusCode", "cim:cimUnsignedInt", status.as_str()),
         ("p:Message", "cim:cimString", message),

@@ -485,7 +485,7 @@ fn unsupported_expires() -> Fault {
 /// (`clients.md` part 5 item 13).
 fn quiet_virt_who(mut fault: Fault, body: &EnumerateBody<'_>) -> Fault {
     if let Some(error) = fault.cim_error.as_mut()
-        && error.status == crate::cim::CimStatus::InvalidNamespace
+        && error.status == crate::cim::CimStatus::InvalidNamespace.code()
         && body.filter.as_ref().is_some_and(is_wql)
     {
         error.error_code = code::ENUMERATE_CANNOT_PROCESS_FILTER;

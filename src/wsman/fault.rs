@@ -38,7 +38,7 @@ pub(super) fn from_cim(error: &CimError) -> Fault {
     };
     let mut fault = fault.reason(sentence(error.message()));
     let error_code = hresult(error.status()).unwrap_or(fault.wsman_code);
-    fault.cim_error = Some(CimErrorDetail { status: error.status(), error_code });
+    fault.cim_error = Some(CimErrorDetail { status: error.status().code(), error_code });
     fault
 }
 
@@ -84,7 +84,7 @@ pub(super) fn from_argument(name: &str, error: &ArgumentError) -> Fault {
 pub(super) fn add_cim_error(mut fault: Fault) -> Fault {
     if fault.cim_error.is_none() {
         let status = status_of(&fault);
-        fault.cim_error = Some(CimErrorDetail { status, error_code: fault.wsman_code });
+        fault.cim_error = Some(CimErrorDetail { status: status.code(), error_code: fault.wsman_code });
     }
     fault
 }

@@ -1,4 +1,14 @@
 //! The integration tests: one binary, so that it links once.
+//!
+//! The modules are `cfg(test)` so that clippy takes their helper functions for test code too.
 
+#[cfg(test)]
 mod config;
+#[cfg(test)]
+mod layering;
+#[cfg(test)]
+mod schema;
+#[cfg(test)]
 mod transport;
+#[cfg(test)]
+mod wsman;
