@@ -187,7 +187,7 @@ async fn engine(config: &mut Config, machine: &str) -> Result<Arc<Engine>, AppEr
 fn service(config: &Config, engine: &Arc<Engine>, machine: &str) -> Result<Service, AppError> {
     let schema = providers::generated::load().map_err(|diagnostics| AppError::Schema(diagnostics.render()))?;
     let mut registry = ProviderRegistry::new();
-    providers::register(&mut registry, engine);
+    providers::storage::register(&mut registry, &schema, Arc::clone(engine), machine)?;
     let unknown = registry.unknown_classes(&schema);
     if !unknown.is_empty() {
         return Err(AppError::Schema(format!("there are providers but no classes for {}", unknown.join(", "))));

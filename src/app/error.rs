@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::backend::BackendError;
+use crate::cim::CimError;
 use crate::config::ConfigError;
 use crate::engine::{EngineError, StoreError};
 use crate::transport::TlsError;
@@ -61,6 +62,9 @@ pub enum AppError {
     /// A built-in class does not compile, or a provider serves a class that does not exist.
     #[error("the built-in schema is wrong:\n{0}")]
     Schema(String),
+    /// A provider does not find its class as it needs it.
+    #[error("the providers and the built-in schema do not fit")]
+    Provider(#[from] CimError),
     /// The demo listens on the loopback only, because it lets passwords cross in clear text.
     #[error("without --strict the demo listens on loopback addresses only, not on {0}")]
     NotLoopback(SocketAddr),

@@ -179,7 +179,7 @@ pub(super) struct MofArgs {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum MofCommand {
-    /// Compile MOF files and report every mistake; directories are searched for *.mof
+    /// Compile MOF files and report every mistake; directories are searched for `*.mof`
     #[command(after_help = "Example:\n  wsnapd mof check my-classes.mof")]
     Check {
         /// Files and directories
@@ -191,17 +191,28 @@ pub(super) enum MofCommand {
 /// Which server, and as whom.
 #[derive(Clone, Debug, Args)]
 pub(super) struct ConnectionArgs {
-    /// The server [default: $WSNAPD_URL, else https://127.0.0.1:5986/wsman]
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        help = "The server [default: $WSNAPD_URL, else https://127.0.0.1:5986/wsman]"
+    )]
     pub(super) url: Option<String>,
-    /// The user [default: $WSNAPD_USER, else admin]
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, value_name = "NAME", help = "The user [default: $WSNAPD_USER, else admin]")]
     pub(super) user: Option<String>,
-    /// The file whose first line is the password [default: $WSNAPD_PASSWORD_FILE, else ask for it]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        help = "The file whose first line is the password [default: $WSNAPD_PASSWORD_FILE, else ask for it]"
+    )]
     pub(super) password_file: Option<PathBuf>,
-    /// The certificate to trust, in PEM form [default: $WSNAPD_CA]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        help = "The certificate to trust, in PEM form [default: $WSNAPD_CA]"
+    )]
     pub(super) ca: Option<PathBuf>,
 }
 

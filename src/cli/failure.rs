@@ -97,7 +97,6 @@ impl From<ClientError> for Failure {
                 (Kind::Unauthorized, "Use the https:// address, or set AllowUnencrypted in the server's configuration.")
             }
             ClientError::Status(503) => (Kind::Unreachable, "The server has too many connections, or is stopping."),
-            ClientError::Url(_) | ClientError::Certificate(_) | ClientError::Credentials => (Kind::Failed, ""),
             _ => (Kind::Failed, ""),
         };
         let hint = Some(hint.to_owned()).filter(|hint| !hint.is_empty());

@@ -29,7 +29,7 @@ fn fault<'a>(reader: &mut Reader<'a>) -> Result<FaultAnswer, XmlError> {
     let mut answer = FaultAnswer::default();
     walk(reader, &mut |element: &Element<'a>, text: &str| match element.local() {
         // The innermost code comes last.
-        "Value" => answer.code = local(text).to_owned(),
+        "Value" => local(text).clone_into(&mut answer.code),
         "Text" => text.trim().clone_into(&mut answer.reason),
         "FaultDetail" => answer.detail = text.trim().rsplit('/').next().map(str::to_owned),
         "WSManFault" => {
@@ -74,7 +74,7 @@ pub(super) struct Batch {
     pub(super) context: Option<String>,
 }
 
-/// Reads an EnumerateResponse or a PullResponse.
+/// Reads the answer to Enumerate or Pull.
 pub(super) fn batch(fragment: &Fragment<'_>) -> Result<Batch, ClientError> {
     let (mut reader, _) = fragment.open()?;
     let mut batch = Batch::default();

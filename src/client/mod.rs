@@ -8,7 +8,7 @@
 //! # async fn list(ids: std::sync::Arc<dyn wsnapd::time::IdSource>) -> Result<(), wsnapd::client::ClientError> {
 //! use wsnapd::client::{Client, ClientOptions};
 //!
-//! let client = Client::new(ClientOptions::new("https://127.0.0.1:5986/wsman", "admin", "secret"), ids)?;
+//! let client = Client::new(&ClientOptions::new("https://127.0.0.1:5986/wsman", "admin", "secret"), ids)?;
 //! for machine in client.enumerate("root/virtualization/v2", "Msvm_ComputerSystem", None).await? {
 //!     println!("{}", machine.text("ElementName").unwrap_or_default());
 //! }

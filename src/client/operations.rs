@@ -70,8 +70,8 @@ impl Client {
     ///
     /// # Errors
     /// When the URL, the credentials or the certificates cannot be used.
-    pub fn new(options: ClientOptions, ids: Arc<dyn IdSource>) -> Result<Self, ClientError> {
-        Ok(Self { connection: Arc::new(Connection::new(&options)?), ids })
+    pub fn new(options: &ClientOptions, ids: Arc<dyn IdSource>) -> Result<Self, ClientError> {
+        Ok(Self { connection: Arc::new(Connection::new(options)?), ids })
     }
 
     /// Asks who the server is, with the user's credentials or, when `anonymous`, without.

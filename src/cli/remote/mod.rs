@@ -81,5 +81,5 @@ pub(super) fn client(
 ) -> Result<Client, Failure> {
     let mut options = ClientOptions::new(url, user, password);
     options.trust = ca.map_or(Trust::Nothing, Trust::File);
-    Ok(Client::new(options, Arc::new(RandomIds))?)
+    Ok(Client::new(&options, Arc::new(RandomIds))?)
 }

@@ -96,7 +96,8 @@ async fn create(client: &Client, wanted: &str, name: Option<&str>, kind: Snapsho
     let job = finish(client, &output, &what).await?;
     match made(client, &output, job.as_ref()).await? {
         Some(snapshot) => {
-            say(format_args!("{} ({})", snapshot.text("ElementName").unwrap_or_default(), guid(&snapshot)))
+            let name = snapshot.text("ElementName").unwrap_or_default();
+            say(format_args!("{name} ({})", guid(&snapshot)));
         }
         None => say(format_args!("{what}: done")),
     }
