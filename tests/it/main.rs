@@ -3,6 +3,8 @@
 //! The modules are `cfg(test)` so that clippy takes their helper functions for test code too.
 
 #[cfg(test)]
+mod captures;
+#[cfg(test)]
 mod codecs;
 #[cfg(test)]
 mod config;
@@ -13,6 +15,12 @@ mod layering;
 #[cfg(test)]
 mod schema;
 #[cfg(test)]
+mod storage_provider;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
 mod transport;
+#[cfg(test)]
+mod tree;
 #[cfg(test)]
 mod wsman;

@@ -374,12 +374,17 @@ fn the_built_in_files_check_clean_one_by_one() {
     let copy = "checkout/schemas/root/omi/namespace.mof";
     let omi = "#pragma namespace (\"root/omi\")\n#pragma include (\"../../qualifiers.mof\")\n#pragma include (\"OMI_Identify.mof\")";
     assert_eq!(mof::check(&[(copy, omi)], library, None).render(), "");
-    let prelude = Some("schemas/qualifiers.mof");
+    let prelude = Some(generated::QUALIFIERS);
     assert_eq!(mof::check(library, library, prelude).render(), "");
     // A checkout elsewhere: the same classes under other names take the place of the built-in ones.
     let moved: Vec<(String, &str)> = library.iter().map(|(name, text)| (format!("/src/{name}"), *text)).collect();
     let moved: Vec<(&str, &str)> = moved.iter().map(|(name, text)| (name.as_str(), *text)).collect();
     assert_eq!(mof::check(&moved, library, prelude).render(), "");
+    // Names as a shell gives them.
+    let split =
+        [("./a/main.mof", "#pragma include (\"../b/part.mof\")"), ("./b/part.mof", "class A { [Key] string B; };")];
+    assert_eq!(mof::check(&split, library, prelude).render(), "");
+    assert_eq!(mof::includes("a/main.mof", split[0].1), ["b/part.mof"]);
     let own = "#pragma namespace (\"root/virtualization/v2\")\n[Description(\"Mine.\")] class My_Settings : CIM_SettingData {};";
     assert_eq!(mof::check(&[("mine.mof", own)], library, prelude).render(), "");
 }

@@ -93,6 +93,11 @@ pub fn compile(sources: &[(&str, &str)]) -> Result<Schema, Diagnostics> {
 /// for it. Declarations in front of any `#pragma namespace` belong to `root/cimv2`.
 #[must_use]
 pub fn check(sources: &[(&str, &str)], library: &[(&str, &str)], prelude: Option<&str>) -> Diagnostics {
+    // `./a.mof` of the command line and `a.mof` of an include are one source.
+    let names: Vec<String> = sources.iter().map(|(name, _)| join("", name)).collect();
+    let sources: Vec<(&str, &str)> =
+        names.iter().zip(sources).map(|(name, (_, text))| (name.as_str(), *text)).collect();
+    let sources = sources.as_slice();
     let compilation = Compilation {
         roots: beginnings(sources),
         library: beginnings(library),
@@ -116,16 +121,23 @@ impl SourceSet for Library<'_> {
     }
 }
 
+/// The names of the sources a source includes, relative ones completed by its own name.
+#[must_use]
+pub fn includes(name: &str, text: &str) -> Vec<String> {
+    if !text.contains('#') {
+        return Vec::new();
+    }
+    let (items, _) = parse_source(text);
+    let targets = items.iter().filter_map(|item| match item {
+        Item::Include(target) => Some(join(name, &target.node)),
+        _ => None,
+    });
+    targets.collect()
+}
+
 /// The sources that no other one includes.
 fn beginnings<'a>(sources: &[(&'a str, &'a str)]) -> Vec<&'a str> {
-    let mut included = HashSet::new();
-    for (name, text) in sources.iter().filter(|(_, text)| text.contains('#')) {
-        let (items, _) = parse_source(text);
-        included.extend(items.iter().filter_map(|item| match item {
-            Item::Include(target) => Some(join(name, &target.node)),
-            _ => None,
-        }));
-    }
+    let included: HashSet<String> = sources.iter().flat_map(|(name, text)| includes(name, text)).collect();
     let roots: Vec<&str> = sources.iter().map(|(name, _)| *name).filter(|name| !included.contains(*name)).collect();
     // Sources that include each other in a circle have no beginning; then each is one.
     if roots.is_empty() { sources.iter().map(|(name, _)| *name).collect() } else { roots }

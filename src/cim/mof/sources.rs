@@ -4,10 +4,9 @@ use std::borrow::Cow;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
-use super::Compilation;
 use super::ast::{ClassItem, InstanceItem, Item, QualifierItem};
+use super::compile::{Compilation, includes};
 use super::diagnostic::{Diagnostics, Problem, Span};
-use super::parser::parse_source;
 use crate::cim::{ClassName, normalize_namespace};
 
 /// How deep includes may nest.
@@ -55,13 +54,7 @@ pub(super) fn load<'s>(roots: &[&str], sources: &'s (impl SourceSet + ?Sized)) -
             }
             continue;
         };
-        if text.contains('#') {
-            let (items, _) = parse_source(&text);
-            wanted.extend(items.iter().rev().filter_map(|item| match item {
-                Item::Include(target) => Some(join(&name, &target.node)),
-                _ => None,
-            }));
-        }
+        wanted.extend(includes(&name, &text).into_iter().rev());
         loaded.files.push(SourceFile { name, text });
     }
     loaded
