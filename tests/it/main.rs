@@ -5,7 +5,11 @@
 #[cfg(test)]
 mod captures;
 #[cfg(test)]
+mod codecs;
+#[cfg(test)]
 mod config;
+#[cfg(test)]
+mod fuzz_regression;
 #[cfg(test)]
 mod layering;
 #[cfg(test)]
