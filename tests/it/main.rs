@@ -3,6 +3,8 @@
 //! The modules are `cfg(test)` so that clippy takes their helper functions for test code too.
 
 #[cfg(test)]
+mod client;
+#[cfg(test)]
 mod config;
 #[cfg(test)]
 mod layering;
