@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod captures;
 #[cfg(test)]
+mod client;
+#[cfg(test)]
 mod codecs;
 #[cfg(test)]
 mod config;

@@ -83,10 +83,10 @@ impl TestServer {
         let handler = Echo::default();
         let server = Server::new(handler.clone(), AuthPolicy { users, basic: true, allow_unencrypted }, limits);
         let stop = CancellationToken::new();
-        let (http_address, https_address) = (http.address(), https.address());
+        let addresses = (http.address(), https.address());
         let token = stop.clone();
         let running = tokio::spawn(async move { server.serve(vec![http, https], token).await });
-        Self { http: http_address, https: https_address, users_file, handler, stop, running, _directory: directory }
+        Self { http: addresses.0, https: addresses.1, users_file, handler, stop, running, _directory: directory }
     }
 
     async fn connect(&self) -> Wire<TcpStream> {
@@ -148,7 +148,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     async fn fill(&mut self) -> usize {
-        let mut chunk = [0; 65536];
+        let mut chunk = vec![0; 65536];
         let count = tokio::time::timeout(Duration::from_secs(10), self.stream.read(&mut chunk)).await.unwrap().unwrap();
         self.buffer.extend_from_slice(&chunk[..count]);
         count
@@ -162,7 +162,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             assert_ne!(self.fill().await, 0, "connection closed before an answer");
         };
         let head = String::from_utf8(self.buffer.drain(..head_end).collect()).unwrap();
-        let status = head[9..12].parse().unwrap();
+        let status = head.get(9..12).unwrap().parse().unwrap();
         let length = head
             .lines()
             .find_map(|line| line.to_lowercase().strip_prefix("content-length: ").map(|value| value.parse().unwrap()))
