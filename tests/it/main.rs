@@ -7,6 +7,10 @@ mod config;
 #[cfg(test)]
 mod layering;
 #[cfg(test)]
+mod providers_support;
+#[cfg(test)]
+mod providers_workflows;
+#[cfg(test)]
 mod schema;
 #[cfg(test)]
 mod transport;
