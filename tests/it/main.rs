@@ -15,6 +15,10 @@ mod fuzz_regression;
 #[cfg(test)]
 mod layering;
 #[cfg(test)]
+mod providers_support;
+#[cfg(test)]
+mod providers_workflows;
+#[cfg(test)]
 mod schema;
 #[cfg(test)]
 mod storage_provider;
