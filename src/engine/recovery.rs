@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
+use super::report::Chain;
 use super::runner::Inner;
 use super::work::{files_of, referenced_files};
-use super::{EngineError, Job, JobEvent, JobState, Snapshot, Work};
+use super::{EngineError, Job, JobEvent, Snapshot, Work, step};
 use crate::backend::{BackendError, Cause, JournalStep};
 use crate::time::Guid;
 
@@ -43,7 +44,7 @@ impl Inner {
         let mut waiting = Vec::new();
         for job in unfinished {
             self.enter_lanes(&job);
-            if job.state == JobState::New {
+            if step(job.state, JobEvent::Requeue).is_ok() {
                 waiting.push(job.id);
                 continue;
             }
@@ -96,7 +97,7 @@ impl Inner {
                 Err(BackendError::new("recover after a restart", Cause::Failed(text)))
             }
             Err(error) => {
-                warn!(job = %job.id, error = &error as &dyn std::error::Error, "A job could not be recovered yet");
+                warn!(job = %job.id, error = %Chain(&error), "A job could not be recovered yet");
                 return false;
             }
         };

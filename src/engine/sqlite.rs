@@ -1,4 +1,4 @@
-//! The store in one SQLite file.
+//! The store in one `SQLite` file.
 //!
 //! The connection lives on a thread of its own with a bounded queue. The engine hands over what several callers
 //! changed as one list, which becomes one transaction: one sync for all of them.
@@ -36,7 +36,7 @@ const MIGRATIONS: [&str; 1] = ["
 
 type Task = Box<dyn FnOnce(&mut Connection) + Send>;
 
-/// Records in an SQLite database (WAL, `synchronous=FULL`) with a thread of its own.
+/// Records in an `SQLite` database (WAL, `synchronous=FULL`) with a thread of its own.
 pub struct SqliteStore {
     tasks: mpsc::Sender<Task>,
     /// Held as long as the store lives: a second server on the same file is refused.

@@ -1,6 +1,6 @@
 //! Opens the engine: records, machines, recovery, tasks.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use super::ledger::{Draft, Ledger};
 use super::queue::Lanes;
 use super::recovery::Dormant;
+use super::report::Chain;
 use super::runner::{Inner, Settings};
 use super::{
     Collection, CollectionKind, Disk, EngineError, EngineOptions, Records, ShutdownAction, StartupAction, SystemState,
@@ -84,13 +85,13 @@ fn arrange(
     records: Records,
     machines: &[MachineReport],
 ) -> (View, Dormant, HashMap<Guid, Vec<crate::backend::JournalStep>>) {
-    let known: BTreeMap<Guid, ()> = machines.iter().map(|machine| (machine.definition.id, ())).collect();
+    let known: BTreeSet<Guid> = machines.iter().map(|machine| machine.definition.id).collect();
     let (mut view, mut dormant) = (View::default(), Dormant::default());
-    for system in records.systems.into_iter().filter(|system| known.contains_key(&system.id)) {
+    for system in records.systems.into_iter().filter(|system| known.contains(&system.id)) {
         view.put_system(Arc::new(system));
     }
     for snapshot in records.snapshots {
-        if known.contains_key(&snapshot.system) {
+        if known.contains(&snapshot.system) {
             view.put_snapshot(Arc::new(snapshot));
         } else {
             warn!(snapshot = %snapshot.id, system = %snapshot.system, "The machine of a snapshot is not defined");
@@ -160,12 +161,12 @@ impl Inner {
         loop {
             tokio::time::sleep(SWEEP).await;
             if let Err(error) = self.sweep_jobs().await {
-                warn!(error = &error as &dyn std::error::Error, "Old jobs could not be removed");
+                warn!(error = %Chain(&error), "Old jobs could not be removed");
             }
             if renewed.elapsed() > LEASE / 3 {
                 renewed = tokio::time::Instant::now();
                 if let Err(error) = self.store.renew(&self.lease, self.now() + LEASE).await {
-                    warn!(error = &error as &dyn std::error::Error, "The lease could not be renewed");
+                    warn!(error = %Chain(&error), "The lease could not be renewed");
                 }
             }
         }
