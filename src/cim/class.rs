@@ -1,10 +1,10 @@
 //! Class declarations with inheritance resolved.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use smol_str::SmolStr;
 
+use super::name::NameIndex;
 use super::{CimType, CimValue, ClassName, PropertyName};
 
 /// A qualifier of a class, property, method or parameter.
@@ -40,10 +40,12 @@ impl Default for QualifierFlavor {
 }
 
 /// `ValueMap` with its `Values`: which numbers or texts a property may hold and what they mean.
+///
+/// Cloning is cheap: equal maps of one schema share their entries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ValueMap {
     /// Pairs of ValueMap entry (`2`, `4..32767`, `..`) and text, in the order of the declaration.
-    pub entries: Vec<(SmolStr, SmolStr)>,
+    pub entries: Arc<[(SmolStr, SmolStr)]>,
 }
 
 impl ValueMap {
@@ -78,7 +80,7 @@ fn range_contains(entry: &str, value: i128) -> bool {
 }
 
 /// A property as the class has it, declared there or inherited.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PropertyDeclaration {
     /// Name as declared.
     pub name: PropertyName,
@@ -101,7 +103,7 @@ pub struct PropertyDeclaration {
     /// Whether this class inherits it unchanged.
     pub propagated: bool,
     /// All qualifiers, inherited ones included.
-    pub qualifiers: Vec<Qualifier>,
+    pub qualifiers: Arc<[Qualifier]>,
 }
 
 impl PropertyDeclaration {
@@ -131,7 +133,7 @@ impl PropertyDeclaration {
 }
 
 /// A parameter of a method.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ParameterDeclaration {
     /// Name as declared.
     pub name: PropertyName,
@@ -150,11 +152,11 @@ pub struct ParameterDeclaration {
     /// `Out`.
     pub is_out: bool,
     /// All qualifiers.
-    pub qualifiers: Vec<Qualifier>,
+    pub qualifiers: Arc<[Qualifier]>,
 }
 
 /// A method as the class has it, declared there or inherited.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct MethodDeclaration {
     /// Name as declared.
     pub name: ClassName,
@@ -171,7 +173,7 @@ pub struct MethodDeclaration {
     /// Whether this class inherits it unchanged.
     pub propagated: bool,
     /// All qualifiers, inherited ones included.
-    pub qualifiers: Vec<Qualifier>,
+    pub qualifiers: Arc<[Qualifier]>,
 }
 
 impl MethodDeclaration {
@@ -184,16 +186,17 @@ impl MethodDeclaration {
 
 /// A class with everything it inherits.
 ///
-/// Properties and methods a class inherits unchanged are shared with its superclass.
+/// A property or method that several classes inherit unchanged is one shared declaration.
 #[derive(Debug)]
 pub struct ClassDeclaration {
     name: ClassName,
     namespace: SmolStr,
-    superclass: Option<Arc<ClassDeclaration>>,
-    qualifiers: Vec<Qualifier>,
+    superclass: Option<Arc<Self>>,
+    qualifiers: Arc<[Qualifier]>,
     properties: Vec<Arc<PropertyDeclaration>>,
     methods: Vec<Arc<MethodDeclaration>>,
-    index: HashMap<PropertyName, usize>,
+    property_index: NameIndex,
+    method_index: NameIndex,
     key_indexes: Vec<usize>,
 }
 
@@ -204,16 +207,29 @@ impl ClassDeclaration {
         name: ClassName,
         namespace: SmolStr,
         superclass: Option<Arc<Self>>,
-        qualifiers: Vec<Qualifier>,
+        qualifiers: impl Into<Arc<[Qualifier]>>,
         mut properties: Vec<Arc<PropertyDeclaration>>,
         mut methods: Vec<Arc<MethodDeclaration>>,
     ) -> Self {
         properties.sort_by(|left, right| left.name.cmp(&right.name));
         methods.sort_by(|left, right| left.name.cmp(&right.name));
-        let index = properties.iter().enumerate().map(|(index, property)| (property.name.clone(), index)).collect();
+        properties.shrink_to_fit();
+        methods.shrink_to_fit();
+        let property_index = NameIndex::new(properties.iter().map(|property| property.name.as_str()));
+        let method_index = NameIndex::new(methods.iter().map(|method| method.name.as_str()));
         let key_indexes =
             properties.iter().enumerate().filter(|(_, property)| property.is_key).map(|(index, _)| index).collect();
-        Self { name, namespace, superclass, qualifiers, properties, methods, index, key_indexes }
+        Self {
+            name,
+            namespace,
+            superclass,
+            qualifiers: qualifiers.into(),
+            properties,
+            methods,
+            property_index,
+            method_index,
+            key_indexes,
+        }
     }
 
     /// Name as declared.
@@ -266,9 +282,7 @@ impl ClassDeclaration {
     /// The position of a property in [`properties`](Self::properties).
     #[must_use]
     pub fn property_index(&self, name: &str) -> Option<usize> {
-        // A borrowed lookup that ignores case would need an unsized name type; most names fit
-        // into a SmolStr without allocating, so the owned key costs little.
-        self.index.get(&PropertyName::new(name)).copied()
+        self.property_index.find(name, |index| self.properties.get(index).map(|property| property.name.as_str()))
     }
 
     /// A property by name.
@@ -297,7 +311,9 @@ impl ClassDeclaration {
     /// A method by name.
     #[must_use]
     pub fn method(&self, name: &str) -> Option<&Arc<MethodDeclaration>> {
-        self.methods.iter().find(|method| method.name == name)
+        self.method_index
+            .find(name, |index| self.methods.get(index).map(|method| method.name.as_str()))
+            .and_then(|index| self.methods.get(index))
     }
 
     /// Whether the class has the `Abstract` qualifier itself.

@@ -39,6 +39,12 @@ impl CimInstance {
         self.class.property_index(name).and_then(|index| self.values.get(index)).unwrap_or(&CimValue::Null)
     }
 
+    /// The value at a position of [`ClassDeclaration::properties`]; null beyond the last.
+    #[must_use]
+    pub fn value(&self, index: usize) -> &CimValue {
+        self.values.get(index).unwrap_or(&CimValue::Null)
+    }
+
     /// Sets a property.
     ///
     /// # Errors

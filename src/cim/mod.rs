@@ -2,15 +2,20 @@
 //!
 //! Everything here is pure: no IO, no clock, no panic on any input.
 
+pub mod cimxml;
 mod class;
+pub mod codegen;
 mod datetime;
+pub mod embedded;
 mod error;
 mod instance;
+pub mod mof;
 mod name;
 mod object_path;
 mod raw;
 mod schema;
 mod value;
+pub mod wql;
 
 pub use class::{
     ClassDeclaration, MethodDeclaration, ParameterDeclaration, PropertyDeclaration, Qualifier, QualifierFlavor,

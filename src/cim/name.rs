@@ -26,6 +26,12 @@ macro_rules! cim_name {
                 Self(SmolStr::new_static(text))
             }
 
+            /// A name that shares its text.
+            #[must_use]
+            pub const fn from_smol_str(text: SmolStr) -> Self {
+                Self(text)
+            }
+
             /// The name as it was spelled.
             #[must_use]
             pub fn as_str(&self) -> &str {
@@ -114,6 +120,39 @@ pub(crate) fn compare_ignore_case(left: &str, right: &str) -> Ordering {
     left.bytes().map(|b| b.to_ascii_lowercase()).cmp(right.bytes().map(|b| b.to_ascii_lowercase()))
 }
 
+/// Finds a name in a list without regard to case and without allocating.
+///
+/// Sorted hashes of the names; a hit is confirmed against the name itself.
+#[derive(Debug, Default)]
+pub(super) struct NameIndex(Box<[(u32, u32)]>);
+
+impl NameIndex {
+    /// An index of the positions of `names`.
+    pub(super) fn new<'a, I: Iterator<Item = &'a str>>(names: I) -> Self {
+        let mut hashes: Vec<(u32, u32)> =
+            (0..).zip(names).map(|(position, name)| (hash_ignore_case(name), position)).collect();
+        hashes.sort_unstable();
+        Self(hashes.into_boxed_slice())
+    }
+
+    /// The position of `name`, where `name_at` tells the name at a position.
+    pub(super) fn find<'a>(&self, name: &str, name_at: impl Fn(usize) -> Option<&'a str>) -> Option<usize> {
+        let hash = hash_ignore_case(name);
+        let first = self.0.partition_point(|&(other, _)| other < hash);
+        self.0
+            .iter()
+            .skip(first)
+            .take_while(|&&(other, _)| other == hash)
+            .filter_map(|&(_, position)| usize::try_from(position).ok())
+            .find(|&position| name_at(position).is_some_and(|found| found.eq_ignore_ascii_case(name)))
+    }
+}
+
+/// FNV-1a over the lower-case bytes.
+fn hash_ignore_case(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0193))
+}
+
 /// A namespace name with `/` between its parts and nothing before the first.
 ///
 /// Reads `root\virtualization\v2`, `/root/virtualization/v2` and `//./root/virtualization/v2` alike
@@ -134,6 +173,11 @@ pub fn normalize_namespace(text: &str) -> Cow<'_, str> {
         Cow::Borrowed(text) => Cow::Borrowed(text.get(start..).unwrap_or_default().trim_end_matches('/')),
         Cow::Owned(text) => Cow::Owned(text.get(start..).unwrap_or_default().trim_end_matches('/').to_owned()),
     }
+}
+
+/// Whether a text may stand between two separators of a namespace name.
+pub(crate) fn is_namespace_part(part: &str) -> bool {
+    !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
 }
 
 /// Whether two namespace names mean the same one: any case, either separator.

@@ -35,7 +35,7 @@ pub enum RawValue {
     /// An embedded object.
     Instance(Box<RawInstance>),
     /// Several of the above; a single element may still turn out to be an array of one.
-    Array(Vec<RawValue>),
+    Array(Vec<Self>),
 }
 
 impl RawInstance {

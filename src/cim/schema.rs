@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use smol_str::SmolStr;
 
-use super::name::normalize_namespace;
+use super::name::{NameIndex, namespace_eq, normalize_namespace};
 use super::{
     CimError, CimInstance, CimStatus, CimType, CimValue, ClassDeclaration, ClassName, ObjectPath, RawInstance, RawValue,
 };
@@ -13,14 +13,15 @@ use super::{
 /// All namespaces.
 #[derive(Debug, Default)]
 pub struct Schema {
-    namespaces: BTreeMap<String, Arc<NamespaceSchema>>,
+    namespaces: Vec<Arc<NamespaceSchema>>,
 }
 
 /// The classes of one namespace.
 #[derive(Debug)]
 pub struct NamespaceSchema {
     name: SmolStr,
-    classes: HashMap<ClassName, Arc<ClassDeclaration>>,
+    classes: Vec<Arc<ClassDeclaration>>,
+    index: NameIndex,
     subclasses: HashMap<ClassName, Vec<Arc<ClassDeclaration>>>,
 }
 
@@ -28,21 +29,22 @@ impl Schema {
     /// Puts namespaces together; of two with one name the later wins.
     #[must_use]
     pub fn new(namespaces: impl IntoIterator<Item = NamespaceSchema>) -> Self {
-        let namespaces =
+        let by_name: BTreeMap<String, Arc<NamespaceSchema>> =
             namespaces.into_iter().map(|schema| (schema.name.to_ascii_lowercase(), Arc::new(schema))).collect();
-        Self { namespaces }
+        Self { namespaces: by_name.into_values().collect() }
     }
 
     /// The namespace of that name, in any case and with either separator.
     #[must_use]
     pub fn namespace(&self, name: &str) -> Option<&Arc<NamespaceSchema>> {
+        // There is a handful of namespaces; only a name with backslashes needs a copy.
         let name = normalize_namespace(name);
-        self.namespaces.get(name.as_ref()).or_else(|| self.namespaces.get(&name.to_ascii_lowercase()))
+        self.namespaces.iter().find(|schema| schema.name.eq_ignore_ascii_case(&name))
     }
 
     /// All namespaces, sorted by name.
     pub fn namespaces(&self) -> impl Iterator<Item = &Arc<NamespaceSchema>> {
-        self.namespaces.values()
+        self.namespaces.iter()
     }
 }
 
@@ -50,7 +52,7 @@ impl NamespaceSchema {
     /// Makes a namespace from its resolved classes.
     #[must_use]
     pub fn new(name: SmolStr, classes: impl IntoIterator<Item = Arc<ClassDeclaration>>) -> Self {
-        let mut by_name = HashMap::new();
+        let mut by_name = BTreeMap::new();
         let mut subclasses: HashMap<ClassName, Vec<Arc<ClassDeclaration>>> = HashMap::new();
         for class in classes {
             if let Some(superclass) = class.superclass() {
@@ -61,7 +63,9 @@ impl NamespaceSchema {
         for list in subclasses.values_mut() {
             list.sort_by(|left, right| left.name().cmp(right.name()));
         }
-        Self { name, classes: by_name, subclasses }
+        let classes: Vec<Arc<ClassDeclaration>> = by_name.into_values().collect();
+        let index = NameIndex::new(classes.iter().map(|class| class.name().as_str()));
+        Self { name, classes, index, subclasses }
     }
 
     /// The name as declared (`root/virtualization/v2`).
@@ -73,12 +77,14 @@ impl NamespaceSchema {
     /// A class by name.
     #[must_use]
     pub fn class(&self, name: &str) -> Option<&Arc<ClassDeclaration>> {
-        self.classes.get(&ClassName::new(name))
+        self.index
+            .find(name, |position| self.classes.get(position).map(|class| class.name().as_str()))
+            .and_then(|position| self.classes.get(position))
     }
 
-    /// All classes, in no particular order.
+    /// All classes, sorted by name.
     pub fn classes(&self) -> impl Iterator<Item = &Arc<ClassDeclaration>> {
-        self.classes.values()
+        self.classes.iter()
     }
 
     /// The classes derived directly from `name`, sorted by name.
@@ -143,7 +149,7 @@ impl NamespaceSchema {
         }
         match (ty, raw) {
             (_, RawValue::Null) => Ok(CimValue::Null),
-            (CimType::Reference, RawValue::Reference(path)) => Ok(path.clone().into()),
+            (CimType::Reference, RawValue::Reference(path)) => Ok(self.name_only_key(path)?.into()),
             (CimType::String, RawValue::Instance(instance)) => {
                 Ok(CimValue::Instance(Arc::new(self.instantiate(instance)?)))
             }
@@ -157,5 +163,31 @@ impl NamespaceSchema {
             (_, RawValue::Instance(_)) => Err(mismatch("an embedded instance")),
             (_, RawValue::Array(_)) => Err(mismatch("an array")),
         }
+    }
+
+    /// Names the key of a reference that came without its name, which DSP0203 allows for a class with one key.
+    fn name_only_key(&self, path: &ObjectPath) -> Result<ObjectPath, CimError> {
+        let Some(value) = path.key("") else {
+            return Ok(path.clone());
+        };
+        let unnamed = || {
+            let class = path.class_name();
+            CimError::new(CimStatus::TypeMismatch, format!("a reference to {class} has a key without its name"))
+        };
+        let namespace_is_this = path.namespace().is_none_or(|namespace| namespace_eq(namespace, &self.name));
+        let class = self.class(path.class_name().as_str()).filter(|_| namespace_is_this).ok_or_else(unnamed)?;
+        let mut keys = class.keys();
+        let (Some(key), None) = (keys.next(), keys.next()) else {
+            return Err(unnamed());
+        };
+        let mut named = ObjectPath::relative(path.class_name().clone());
+        if let Some(namespace) = path.namespace() {
+            named = named.in_namespace(namespace);
+        }
+        if let Some(host) = path.host() {
+            named = named.with_host(host);
+        }
+        named.push_key(key.name().clone(), value.clone());
+        Ok(named)
     }
 }

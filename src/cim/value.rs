@@ -155,7 +155,7 @@ pub enum CimValue {
     /// Only in the arguments of a method: what does not convert is the method's own return value.
     RawInstance(Arc<RawInstance>),
     /// An array; its members are scalars of one type.
-    Array(Arc<[CimValue]>),
+    Array(Arc<[Self]>),
 }
 
 /// A text or value does not convert to the type that is wanted.

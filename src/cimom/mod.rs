@@ -3,9 +3,13 @@
 //! `wsman` calls it, `app` registers the providers into it; neither knows the other.
 
 mod context;
+mod manager;
 mod provider;
+mod registry;
 
 pub use context::{CallContext, Principal};
+pub use manager::{AssociationFilter, LookupError, ObjectManager, Polymorphism};
 pub use provider::{
     AssociationProvider, BoxFuture, InstanceProvider, InstanceStream, MethodArguments, MethodProvider, MethodResult,
 };
+pub use registry::ProviderRegistry;

@@ -1,1 +1,5 @@
 //! providers
+
+mod argument;
+pub mod generated;
+pub mod storage;

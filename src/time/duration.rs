@@ -67,8 +67,7 @@ fn sum_fields(mut text: &str, units: &[(char, u128)], fraction: bool) -> Result<
     let mut total = 0_u128;
     let mut units = units.iter();
     while !text.is_empty() {
-        let end =
-            text.find(|c: char| !c.is_ascii_digit() && !(fraction && c == '.')).ok_or(DurationError::Malformed)?;
+        let end = text.find(|c: char| !(c.is_ascii_digit() || fraction && c == '.')).ok_or(DurationError::Malformed)?;
         let (number, rest) = text.split_at(end);
         let mut rest = rest.chars();
         let unit = rest.next().ok_or(DurationError::Malformed)?;

@@ -1,1 +1,21 @@
-//! wsman
+//! WS-Management (rank 5): the operations, in the dispatch order of `ws-management.md` §4.
+//!
+//! A request passes once: text → [`Envelope`](crate::soap::Envelope) → checked headers → operation →
+//! object manager → text. This module knows no provider and no engine.
+
+mod contexts;
+mod enumeration;
+mod fault;
+mod filter;
+mod fragment;
+mod identify;
+mod invoke;
+mod options;
+mod request;
+mod service;
+mod target;
+mod transfer;
+
+pub use contexts::EnumerationContexts;
+pub use options::{Identity, Limits, ServiceOptions};
+pub use service::{Encoding, Outbound, Service};

@@ -13,8 +13,11 @@ use wsnapd::time::Guid;
 
 use crate::engine_support::{DB, SHOP, Site, USER, WEB, creation, guid, job_of, made, take, wait};
 
+/// Snapshots with their parents, the current one, and the one applied last.
+type Forest = (Vec<(Guid, Option<Guid>)>, Option<Guid>, Option<Guid>);
+
 /// Parent, current and last applied of a machine, as the clients walk them.
-fn tree(engine: &Engine, system: u64) -> (Vec<(Guid, Option<Guid>)>, Option<Guid>, Option<Guid>) {
+fn tree(engine: &Engine, system: u64) -> Forest {
     let view = engine.view();
     let snapshots = view.snapshots_of(guid(system)).map(|snapshot| (snapshot.id, snapshot.parent)).collect();
     let system = view.system(guid(system)).unwrap();
@@ -254,7 +257,8 @@ async fn running_machines_are_frozen_or_their_memory_is_taken() {
         let job = wait(&engine, job_of(engine.create_snapshot(request, USER).await)).await;
         let case = format!("{snapshot_type:?} {user_type:?} {wanted:?} {agent}");
         if let Some(expected) = expected {
-            let snapshot = engine.view().snapshot(made(&job)).unwrap().clone();
+            let view = engine.view();
+            let snapshot = view.snapshot(made(&job)).unwrap();
             assert_eq!((snapshot.has_memory, snapshot.consistency), expected, "{case}");
         } else {
             let failure = job.failure.as_ref().expect("a failure");
@@ -345,7 +349,8 @@ async fn volumes_are_copied_or_refused_as_their_pool_says() {
                 volume
             }
         };
-        let snapshot = engine.view().volume(id).unwrap().clone();
+        let view = engine.view();
+        let snapshot = view.volume(id).unwrap();
         assert_eq!(
             (snapshot.snapshot_of, snapshot.pool),
             (Some(volume_named(&engine, pool(from))), pool(to.unwrap_or(from)))

@@ -213,6 +213,7 @@ mod disks {
     /// Not a test of its own: holds the lock of a disk for the test below, in another process, until its input ends.
     #[test]
     #[ignore = "helper of another test"]
+    #[expect(clippy::print_stderr, reason = "tells the other process that the lock is held")]
     fn hold_a_lock() {
         #[expect(clippy::disallowed_methods, reason = "the only way to hand a path to this process")]
         let path = std::env::var("WSNAPD_TEST_LOCK").expect("a path");

@@ -1,8 +1,30 @@
-//! Everything that is tested at a boundary, in one binary that links once.
+//! The integration tests: one binary, so that it links once.
+//!
+//! The modules are `cfg(test)` so that clippy takes their helper functions for test code too.
 
+#[cfg(test)]
 mod backend_contract;
+#[cfg(test)]
+mod codecs;
+#[cfg(test)]
+mod config;
+#[cfg(test)]
 mod engine_commands;
+#[cfg(test)]
 mod engine_crash;
+#[cfg(test)]
 mod engine_failures;
+#[cfg(test)]
 mod engine_model;
+#[cfg(test)]
 mod engine_support;
+#[cfg(test)]
+mod fuzz_regression;
+#[cfg(test)]
+mod layering;
+#[cfg(test)]
+mod schema;
+#[cfg(test)]
+mod transport;
+#[cfg(test)]
+mod wsman;

@@ -1,0 +1,87 @@
+//! Every key there is.
+
+/// What a value looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `"text"`.
+    Text,
+    /// `"/a/path"`; a relative one starts at the directory of the file it stands in.
+    Path,
+    /// `"address:port"`.
+    Address,
+    /// An upper or lower case GUID.
+    Guid,
+    /// `true` or `false`.
+    Flag,
+    /// A whole number from the first to the second.
+    Number(u64, u64),
+    /// One of these.
+    Choice(&'static [&'static str]),
+    /// `["text", …]`.
+    List,
+}
+
+/// A key of the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// The section it stands in: empty for the top, `machine` and `machine.disk` for a machine definition.
+    pub section: &'static str,
+    /// Its name; those that WinRM has are spelled as WinRM spells them.
+    pub name: &'static str,
+    /// What its value looks like.
+    pub kind: Kind,
+    /// Its value when it is left out, as it would be written; empty when there is none.
+    pub default: &'static str,
+}
+
+const fn key(section: &'static str, name: &'static str, kind: Kind, default: &'static str) -> Key {
+    Key { section, name, kind, default }
+}
+
+const U32: u64 = 4_294_967_295;
+
+/// Every key there is, in the order of `docs/configuration.md`.
+pub const KEYS: &[Key] = &[
+    key("", "data_dir", Kind::Path, "/var/lib/wsnapd"),
+    key("", "machines_dir", Kind::Path, "machines.d"),
+    key("", "users_file", Kind::Path, ""),
+    key("", "host_name", Kind::Text, ""),
+    key("listener", "address", Kind::Address, ""),
+    key("listener", "transport", Kind::Choice(&["http", "https"]), "https"),
+    key("service", "AllowUnencrypted", Kind::Flag, "false"),
+    key("service", "Basic", Kind::Flag, "true"),
+    key("service", "MaxEnvelopeSizekb", Kind::Number(32, 1_039_440), "500"),
+    key("service", "MaxTimeoutms", Kind::Number(500, U32), "60000"),
+    key("service", "MaxBatchItems", Kind::Number(1, U32), "32000"),
+    key("service", "MaxConcurrentOperationsPerUser", Kind::Number(1, U32), "1500"),
+    key("service", "EnumerationTimeoutms", Kind::Number(500, U32), "240000"),
+    key("service", "MaxConnections", Kind::Number(1, 1_000_000), "300"),
+    key("service", "MaxPacketRetrievalTimeSeconds", Kind::Number(1, 86_400), "120"),
+    key("service", "ConnectionIdleTimeoutms", Kind::Number(500, U32), "120000"),
+    key("service", "HandshakeTimeoutms", Kind::Number(500, 600_000), "30000"),
+    key("service", "ShutdownTimeoutms", Kind::Number(0, 600_000), "10000"),
+    key("tls", "certificate", Kind::Path, ""),
+    key("tls", "key", Kind::Path, ""),
+    key("tls", "names", Kind::List, "[]"),
+    key("backend", "kind", Kind::Choice(&["files", "simulated"]), "files"),
+    key("pool", "name", Kind::Text, ""),
+    key("pool", "path", Kind::Path, ""),
+    key("pool", "snapshots", Kind::Choice(&["auto", "reflink", "copy", "none"]), "auto"),
+    key("collection", "name", Kind::Text, ""),
+    key("collection", "id", Kind::Guid, ""),
+    key("collection", "members", Kind::List, "[]"),
+    key("jobs", "retention_seconds", Kind::Number(1, 31_536_000), "300"),
+    key("jobs", "queue_limit", Kind::Number(1, 10_000), "32"),
+    key("jobs", "backend_timeout_seconds", Kind::Number(1, 86_400), "120"),
+    key("log", "filter", Kind::Text, "info"),
+    key("machine", "id", Kind::Guid, ""),
+    key("machine", "name", Kind::Text, ""),
+    key("machine", "notes", Kind::Text, ""),
+    key("machine", "memory_mb", Kind::Number(1, 16_777_216), "1024"),
+    key("machine", "processors", Kind::Number(1, 4096), "1"),
+    key("machine.disk", "name", Kind::Text, ""),
+    key("machine.disk", "path", Kind::Path, ""),
+    key("machine.disk", "format", Kind::Choice(&["raw", "qcow2"]), "raw"),
+    key("machine.disk", "read_only", Kind::Flag, "false"),
+    key("machine.disk", "pass_through", Kind::Flag, "false"),
+];

@@ -1,0 +1,259 @@
+//! The configuration as a value, and reading it from a file.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::de::DeTable;
+
+use crate::backend::{BackendConfig, CollectionDefinition, MachineDefinition, PoolDefinition};
+
+use super::definitions;
+use super::diagnostics::{ConfigError, Diagnostic, Sink};
+use super::reader::{Section, table, tables};
+
+/// Everything that can be configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where records, snapshots and the own certificate lie.
+    pub data_dir: PathBuf,
+    /// The password file.
+    pub users_file: PathBuf,
+    /// The name of this host in answers; the system's when left out.
+    pub host_name: Option<String>,
+    /// The addresses that are listened on.
+    pub listeners: Vec<ListenerConfig>,
+    /// Limits and schemes.
+    pub service: ServiceConfig,
+    /// The certificate of HTTPS.
+    pub tls: TlsConfig,
+    /// The back-end.
+    pub backend: BackendConfig,
+    /// The machines.
+    pub machines: Vec<MachineDefinition>,
+    /// The pools.
+    pub pools: Vec<PoolDefinition>,
+    /// The collections.
+    pub collections: Vec<CollectionDefinition>,
+    /// Jobs.
+    pub jobs: JobsConfig,
+    /// What is logged, in the form of `RUST_LOG`.
+    pub log_filter: String,
+}
+
+/// HTTP with or without TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Without.
+    Http,
+    /// With.
+    Https,
+}
+
+/// An address that is listened on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerConfig {
+    /// The address; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// With TLS or without.
+    pub protocol: Protocol,
+}
+
+/// The section `[service]`, under the names of WinRM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServiceConfig {
+    /// `AllowUnencrypted`.
+    pub allow_unencrypted: bool,
+    /// `Basic`.
+    pub basic: bool,
+    /// `MaxEnvelopeSizekb`, in kilobytes.
+    pub max_envelope_size_kb: u32,
+    /// `MaxTimeoutms`.
+    pub max_timeout: Duration,
+    /// `MaxBatchItems`.
+    pub max_batch_items: u32,
+    /// `MaxConcurrentOperationsPerUser`.
+    pub max_concurrent_operations_per_user: u32,
+    /// `EnumerationTimeoutms`.
+    pub enumeration_timeout: Duration,
+    /// `MaxConnections`.
+    pub max_connections: u32,
+    /// `MaxPacketRetrievalTimeSeconds`.
+    pub max_packet_retrieval_time: Duration,
+    /// `ConnectionIdleTimeoutms`.
+    pub connection_idle_timeout: Duration,
+    /// `HandshakeTimeoutms`.
+    pub handshake_timeout: Duration,
+    /// `ShutdownTimeoutms`.
+    pub shutdown_timeout: Duration,
+}
+
+/// The section `[tls]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// A certificate chain and its key; the own one is made when they are left out.
+    pub files: Option<(PathBuf, PathBuf)>,
+    /// Further names and addresses for the own certificate.
+    pub names: Vec<String>,
+}
+
+/// The section `[jobs]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JobsConfig {
+    /// How long an ended job stays readable.
+    pub retention: Duration,
+    /// How many jobs may wait for one machine or pool.
+    pub queue_limit: usize,
+    /// How long a back-end may be silent.
+    pub backend_timeout: Duration,
+}
+
+impl Config {
+    /// Reads a configuration file and the machine definitions it names.
+    ///
+    /// # Errors
+    /// All that is wrong, in the order of the files.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(file).map_err(|error| {
+            let message = format!("cannot read the file: {error}");
+            ConfigError(vec![Diagnostic { file: file.to_owned(), position: None, message }])
+        })?;
+        Self::parse(file, &text)
+    }
+
+    /// Reads a configuration as if `text` stood in `file`.
+    ///
+    /// # Errors
+    /// All that is wrong, in the order of the files.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        let mut found = Vec::new();
+        let mut in_machines = Vec::new();
+        let mut sink = Sink::new(file, text, &mut found);
+        let (document, errors) = DeTable::parse_recoverable(text);
+        for error in &errors {
+            sink.report(error.span(), error.message().to_owned());
+        }
+        let config = Self::read(document.get_ref(), &mut sink, &mut in_machines);
+        found.sort_by_key(|diagnostic| diagnostic.position);
+        found.append(&mut in_machines);
+        if found.is_empty() { Ok(config) } else { Err(ConfigError(found)) }
+    }
+
+    fn read(root: &DeTable<'_>, sink: &mut Sink<'_>, in_machines: &mut Vec<Diagnostic>) -> Self {
+        let mut top = Section::new("", Some(root), None, sink);
+        let data_dir = top.path("data_dir").unwrap_or_default();
+        let users_file = top.path("users_file").unwrap_or_else(|| data_dir.join("users"));
+        let machines_dir = top.path("machines_dir").unwrap_or_default();
+        let host_name = top.text("host_name");
+        let listeners = listeners(root, sink);
+        let service = service(&mut table(root, "service", sink));
+        let tls = tls(&mut table(root, "tls", sink));
+        let kind = table(root, "backend", sink).choice("kind").unwrap_or("files").to_owned();
+        let machines = definitions::machines(&machines_dir, in_machines);
+        let pools = definitions::pools(root, sink);
+        let collections = definitions::collections(root, &machines, sink);
+        let jobs = jobs(&mut table(root, "jobs", sink));
+        let mut log = table(root, "log", sink);
+        let log_filter = log.text("filter").unwrap_or_default();
+        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&log_filter) {
+            log.report("filter", format!("filter is a list as in \"info,wsnapd::transport=debug\": {error}"));
+        }
+        Self {
+            data_dir,
+            users_file,
+            host_name,
+            listeners,
+            service,
+            tls,
+            backend: BackendConfig { kind },
+            machines,
+            pools,
+            collections,
+            jobs,
+            log_filter,
+        }
+    }
+}
+
+/// Loopback only, unless the file says otherwise.
+fn listeners(root: &DeTable<'_>, sink: &mut Sink<'_>) -> Vec<ListenerConfig> {
+    if !root.contains_key("listener") {
+        let loopback = |port, protocol| ListenerConfig { address: SocketAddr::from(([127, 0, 0, 1], port)), protocol };
+        return vec![loopback(5985, Protocol::Http), loopback(5986, Protocol::Https)];
+    }
+    let mut known: Vec<SocketAddr> = Vec::new();
+    tables(root, "listener", "listener", sink, |section| {
+        let address = section.required_address("address");
+        let protocol = match section.choice("transport") {
+            Some("http") => Protocol::Http,
+            _ => Protocol::Https,
+        };
+        let address = address?;
+        if address.port() != 0 && known.contains(&address) {
+            section.report("address", format!("{address} is already listened on"));
+        }
+        known.push(address);
+        Some(ListenerConfig { address, protocol })
+    })
+}
+
+fn service(section: &mut Section<'_, '_, '_>) -> ServiceConfig {
+    let mut milliseconds = |name| Duration::from_millis(section.number(name));
+    let max_timeout = milliseconds("MaxTimeoutms");
+    let enumeration_timeout = milliseconds("EnumerationTimeoutms");
+    let connection_idle_timeout = milliseconds("ConnectionIdleTimeoutms");
+    let handshake_timeout = milliseconds("HandshakeTimeoutms");
+    let shutdown_timeout = milliseconds("ShutdownTimeoutms");
+    ServiceConfig {
+        allow_unencrypted: section.flag("AllowUnencrypted"),
+        basic: section.flag("Basic"),
+        max_envelope_size_kb: section.number_u32("MaxEnvelopeSizekb"),
+        max_timeout,
+        max_batch_items: section.number_u32("MaxBatchItems"),
+        max_concurrent_operations_per_user: section.number_u32("MaxConcurrentOperationsPerUser"),
+        enumeration_timeout,
+        max_connections: section.number_u32("MaxConnections"),
+        max_packet_retrieval_time: Duration::from_secs(section.number("MaxPacketRetrievalTimeSeconds")),
+        connection_idle_timeout,
+        handshake_timeout,
+        shutdown_timeout,
+    }
+}
+
+fn tls(section: &mut Section<'_, '_, '_>) -> TlsConfig {
+    let files = match (section.path("certificate"), section.path("key")) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        (Some(_), None) => {
+            section.report("certificate", "certificate needs key, the file with its private key");
+            None
+        }
+        (None, Some(_)) => {
+            section.report("key", "key needs certificate, the file with the certificate it belongs to");
+            None
+        }
+    };
+    let names = section.list("names");
+    if files.is_some() && !names.is_empty() {
+        section.report("names", "names are for the certificate that is made here, not for one that is given");
+    }
+    TlsConfig { files, names }
+}
+
+fn jobs(section: &mut Section<'_, '_, '_>) -> JobsConfig {
+    JobsConfig {
+        retention: Duration::from_secs(section.number("retention_seconds")),
+        queue_limit: usize::try_from(section.number("queue_limit")).unwrap_or(usize::MAX),
+        backend_timeout: Duration::from_secs(section.number("backend_timeout_seconds")),
+    }
+}
+
+impl Default for Config {
+    /// What an empty file means, without machines.
+    fn default() -> Self {
+        let (mut found, mut in_machines) = (Vec::new(), Vec::new());
+        let mut sink = Sink::new(Path::new("/nonexistent/wsnapd.toml"), "", &mut found);
+        Self::read(&DeTable::default(), &mut sink, &mut in_machines)
+    }
+}

@@ -1,0 +1,243 @@
+//! Checks passwords on a thread of its own and remembers what it found.
+//!
+//! A hash takes about 20 ms on purpose, and clients send Basic credentials with every request. So a
+//! pair that was right once is remembered by a keyed MAC (never by itself) until the password file
+//! changes. Requests that arrive with the same pair while it is being checked wait for that one
+//! check. The queue is bounded: when it is full a request is refused as busy.
+//!
+//! This is the one place where a wrong proof for an account is noticed; counting them belongs here.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use ring::hmac;
+use subtle::ConstantTimeEq;
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use crate::cimom::Principal;
+
+use super::basic::{Credentials, Verdict};
+use super::users::UsersFile;
+
+/// Passwords that may wait to be checked.
+const QUEUE: usize = 64;
+/// Requests that may wait for the same check.
+const WAITERS: usize = 256;
+/// Pairs that are remembered. One user has a few spellings of the name.
+const REMEMBERED: usize = 4096;
+/// How often the file is looked at while anything is remembered.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+type Mac = [u8; 32];
+
+/// The accounts of a password file.
+#[derive(Clone)]
+pub struct PasswordKeeper(Arc<Shared>);
+
+struct Shared {
+    /// Made anew by every process.
+    key: hmac::Key,
+    memory: Mutex<Memory>,
+    queue: SyncSender<Job>,
+}
+
+#[derive(Default)]
+struct Memory {
+    /// By the first eight bytes of the MAC; the rest is compared in constant time.
+    verified: HashMap<u64, (Mac, Principal)>,
+    pending: HashMap<Mac, Vec<oneshot::Sender<Verdict>>>,
+}
+
+struct Job {
+    mac: Mac,
+    credentials: Credentials,
+}
+
+impl fmt::Debug for PasswordKeeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PasswordKeeper").finish_non_exhaustive()
+    }
+}
+
+/// Why the keeper does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeeperError {
+    /// The system has no random numbers.
+    #[error("no random numbers for the password memory")]
+    Random,
+    /// The thread cannot be started.
+    #[error("cannot start the password thread")]
+    Thread(#[from] std::io::Error),
+}
+
+impl PasswordKeeper {
+    /// Starts the keeper of a password file. The file need not be there yet; it is read when the first
+    /// password is checked and whenever it changes. The thread ends with the last clone of the keeper.
+    ///
+    /// # Errors
+    /// A [`KeeperError`] when the system lacks what it needs.
+    pub fn start(path: PathBuf) -> Result<Self, KeeperError> {
+        let key = hmac::Key::generate(hmac::HMAC_SHA256, &ring::rand::SystemRandom::new())
+            .map_err(|ring::error::Unspecified| KeeperError::Random)?;
+        let (queue, jobs) = sync_channel(QUEUE);
+        let shared = Arc::new(Shared { key, memory: Mutex::default(), queue });
+        let memory = Arc::downgrade(&shared);
+        thread::Builder::new().name("passwords".to_owned()).spawn(move || {
+            let mut file = WatchedFile { path, seen: None, users: UsersFile::default() };
+            while let Some(job) = next_job(&jobs, &memory, &mut file) {
+                let Some(shared) = memory.upgrade() else { break };
+                if file.refresh() {
+                    shared.lock().verified.clear();
+                }
+                let account = job.credentials.account();
+                let verdict = match file.users.verify(account, job.credentials.password()) {
+                    Some(user) => Verdict::Accepted(Principal::authenticated(&user.name)),
+                    None => {
+                        info!(account, "Wrong password or unknown user");
+                        Verdict::Refused
+                    }
+                };
+                shared.conclude(&job.mac, &verdict);
+            }
+        })?;
+        Ok(Self(shared))
+    }
+
+    /// Checks the credentials of a Basic `Authorization` header, from memory if they were right before.
+    pub(super) async fn verify(&self, encoded: &[u8]) -> Verdict {
+        let mac = self.0.mac(encoded);
+        let answer = {
+            let mut memory = self.0.lock();
+            if let Some(principal) = memory.recall(&mac) {
+                return Verdict::Accepted(principal);
+            }
+            let (sender, answer) = oneshot::channel();
+            if let Some(waiters) = memory.pending.get_mut(&mac) {
+                if waiters.len() >= WAITERS {
+                    return Verdict::Busy;
+                }
+                waiters.push(sender);
+            } else {
+                let Some(credentials) = Credentials::decode(encoded) else { return Verdict::Refused };
+                if self.0.queue.try_send(Job { mac, credentials }).is_err() {
+                    return Verdict::Busy;
+                }
+                memory.pending.insert(mac, vec![sender]);
+            }
+            answer
+        };
+        answer.await.unwrap_or(Verdict::Busy)
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn mac(&self, encoded: &[u8]) -> Mac {
+        let mut mac = Mac::default();
+        // The tag of HMAC-SHA-256 is exactly as long.
+        for (to, from) in mac.iter_mut().zip(hmac::sign(&self.key, encoded).as_ref()) {
+            *to = *from;
+        }
+        mac
+    }
+
+    fn conclude(&self, mac: &Mac, verdict: &Verdict) {
+        let mut memory = self.lock();
+        if let Verdict::Accepted(principal) = verdict {
+            if memory.verified.len() >= REMEMBERED {
+                memory.verified.clear();
+            }
+            memory.verified.insert(short(mac), (*mac, principal.clone()));
+        }
+        for waiter in memory.pending.remove(mac).unwrap_or_default() {
+            // A waiter that has gone needs no answer.
+            waiter.send(verdict.clone()).ok();
+        }
+    }
+}
+
+impl Memory {
+    fn recall(&self, mac: &Mac) -> Option<Principal> {
+        let (known, principal) = self.verified.get(&short(mac))?;
+        bool::from(known.ct_eq(mac)).then(|| principal.clone())
+    }
+}
+
+fn short(mac: &Mac) -> u64 {
+    mac.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+/// Waits for the next password; looks at the file meanwhile, as long as there is something to forget.
+fn next_job(jobs: &Receiver<Job>, shared: &std::sync::Weak<Shared>, file: &mut WatchedFile) -> Option<Job> {
+    loop {
+        let remembers = !shared.upgrade()?.lock().verified.is_empty();
+        if !remembers {
+            return jobs.recv().ok();
+        }
+        match jobs.recv_timeout(LOOK_EVERY) {
+            Ok(job) => return Some(job),
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) => {
+                if file.refresh()
+                    && let Some(shared) = shared.upgrade()
+                {
+                    shared.lock().verified.clear();
+                }
+            }
+        }
+    }
+}
+
+struct WatchedFile {
+    path: PathBuf,
+    seen: Option<Stamp>,
+    users: UsersFile,
+}
+
+/// What changes when a file is written or replaced. `None` stands for a file that is not there.
+type Stamp = Option<(u64, u64, i64, i64, u64)>;
+
+impl WatchedFile {
+    /// Reads the file again if it is another one than before; tells whether it was.
+    fn refresh(&mut self) -> bool {
+        let stamp = stamp(&self.path);
+        if self.seen == Some(stamp) {
+            return false;
+        }
+        self.seen = Some(stamp);
+        self.users = UsersFile::load(&self.path).unwrap_or_else(|error| {
+            warn!(error = %chain(&error), "No user can log on with a password");
+            UsersFile::default()
+        });
+        true
+    }
+}
+
+fn stamp(path: &Path) -> Stamp {
+    let data = fs::metadata(path).ok()?;
+    Some((data.dev(), data.ino(), data.mtime(), data.mtime_nsec(), data.size()))
+}
+
+/// An error with its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,189 @@
+//! The password file: one `name:hash` a line, the hash as an argon2id PHC string.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use argon2::{Algorithm, Argon2, Params, PasswordHash, PasswordHasher, PasswordVerifier, Version};
+
+use crate::transport::private_file;
+
+/// 7 MiB and five passes: as strong as the larger settings in use elsewhere, and small enough for a
+/// server that is to stay small.
+const MEMORY_KIB: u32 = 7168;
+const PASSES: u32 = 5;
+
+/// What a password is compared with when there is no such user, at the same cost.
+const NOBODY: &str = "$argon2id$v=19$m=7168,t=5,p=1$bm9ib2R5LWlzLWhlcmU$QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE";
+
+/// Why the password file cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UsersError {
+    /// The file cannot be read.
+    #[error("cannot read {0}")]
+    Read(PathBuf, #[source] io::Error),
+    /// The file cannot be written.
+    #[error("cannot write {0}")]
+    Write(PathBuf, #[source] io::Error),
+    /// A line is not `name:hash`.
+    #[error("{0}, line {1}: expected name:hash with an argon2 hash")]
+    Line(PathBuf, usize),
+    /// A name stands there twice; they compare without regard to case.
+    #[error("{0}, line {1}: user {2} is already there")]
+    Duplicate(PathBuf, usize, String),
+}
+
+/// Why a name cannot be that of a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UserNameError {
+    /// Nothing, or more than 104 characters.
+    #[error("a user name has 1 to 104 characters")]
+    Length,
+    /// A character that has a meaning in a logon or in the file.
+    #[error("a user name has no colon, slash, backslash, @, #, quote, blank at an end, or control character")]
+    Character,
+}
+
+/// A user of the password file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// The name as it was given when the user was added.
+    pub name: String,
+    hash: String,
+}
+
+impl User {
+    /// A user with a hashed password.
+    ///
+    /// # Errors
+    /// When the name cannot be that of a user.
+    pub fn new(name: &str, hash: String) -> Result<Self, UserNameError> {
+        if name.is_empty() || name.chars().count() > 104 {
+            return Err(UserNameError::Length);
+        }
+        let forbidden = |c: char| matches!(c, ':' | '\\' | '/' | '@' | '#' | '"') || c.is_control();
+        if name.contains(forbidden) || name.trim() != name {
+            return Err(UserNameError::Character);
+        }
+        Ok(Self { name: name.to_owned(), hash })
+    }
+}
+
+/// The users, by name without regard to case (as Windows compares account names).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UsersFile {
+    users: BTreeMap<String, User>,
+}
+
+impl UsersFile {
+    /// Reads a password file.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or for the first line that is wrong.
+    pub fn load(path: &Path) -> Result<Self, UsersError> {
+        let text = fs::read_to_string(path).map_err(|error| UsersError::Read(path.to_owned(), error))?;
+        let mut file = Self::default();
+        for (index, line) in text.lines().enumerate() {
+            let number = index + 1;
+            if line.trim().is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let user = line
+                .split_once(':')
+                .filter(|(_, hash)| PasswordHash::new(hash).is_ok())
+                .and_then(|(name, hash)| User::new(name, hash.to_owned()).ok())
+                .ok_or_else(|| UsersError::Line(path.to_owned(), number))?;
+            if file.find(&user.name).is_some() {
+                return Err(UsersError::Duplicate(path.to_owned(), number, user.name));
+            }
+            file.set(user);
+        }
+        Ok(file)
+    }
+
+    /// Writes the file anew, readable by its owner only. Readers see the old file or the new one, never half of it.
+    ///
+    /// # Errors
+    /// When it cannot be written; the old file is then still there.
+    pub fn save(&self, path: &Path) -> Result<(), UsersError> {
+        let mut text = String::from("# name:hash, one user a line; written by `wsnapd user`\n");
+        for user in self.users.values() {
+            writeln!(text, "{}:{}", user.name, user.hash).ok();
+        }
+        private_file::replace(path, text.as_bytes()).map_err(|error| UsersError::Write(path.to_owned(), error))
+    }
+
+    /// Adds a user or replaces the one of the same name; tells whether there was one.
+    pub fn set(&mut self, user: User) -> bool {
+        self.users.insert(user.name.to_lowercase(), user).is_some()
+    }
+
+    /// Takes a user out; tells whether there was one.
+    pub fn remove(&mut self, name: &str) -> bool {
+        self.users.remove(&name.to_lowercase()).is_some()
+    }
+
+    /// The user of a name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<&User> {
+        self.users.get(&name.to_lowercase())
+    }
+
+    /// The users, sorted by name.
+    pub fn iter(&self) -> impl Iterator<Item = &User> {
+        self.users.values()
+    }
+
+    /// Compares a password with that of a user. An unknown name costs as much time as a known one.
+    pub(super) fn verify(&self, name: &str, password: &[u8]) -> Option<&User> {
+        let user = self.find(name);
+        let hash = user.map_or(NOBODY, |user| user.hash.as_str());
+        let parsed = PasswordHash::new(hash).ok()?;
+        let matches = Argon2::default().verify_password(password, &parsed).is_ok();
+        user.filter(|_| matches)
+    }
+}
+
+/// Hashes a password with a new salt.
+///
+/// # Errors
+/// When the system has no random numbers, or the password is longer than argon2 takes (4 GiB).
+pub fn hash_password(password: &[u8]) -> Result<String, argon2::password_hash::Error> {
+    let params = Params::new(MEMORY_KIB, PASSES, 1, None)?;
+    let hash = Argon2::new(Algorithm::Argon2id, Version::V0x13, params).hash_password(password)?;
+    Ok(hash.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_of_nobody_costs_what_ours_cost() {
+        let ours = hash_password(b"x").unwrap();
+        let prefix = |hash: &str| hash.rsplitn(3, '$').last().map(str::to_owned);
+        assert_eq!(prefix(&ours), prefix(NOBODY));
+        assert_eq!(ours.len(), NOBODY.len() + 3, "salt of 16 bytes against 18 characters and the same output");
+        assert!(PasswordHash::new(NOBODY).is_ok());
+    }
+
+    #[test]
+    fn names_that_mean_something_else_are_refused() {
+        for (name, error) in [
+            ("", UserNameError::Length),
+            ("a:b", UserNameError::Character),
+            ("a\\b", UserNameError::Character),
+            ("a@b", UserNameError::Character),
+            (" a", UserNameError::Character),
+            ("a\n", UserNameError::Character),
+            ("#a", UserNameError::Character),
+        ] {
+            assert_eq!(User::new(name, String::new()), Err(error), "{name:?}");
+        }
+        assert!(User::new("Jörg Müller", String::new()).is_ok());
+    }
+}

@@ -1,0 +1,96 @@
+//! One connection from accept to close.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioTimer;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::auth::ConnectionAuth;
+use super::exchange::Connection;
+use super::handler::EnvelopeHandler;
+use super::limits::MAX_HEAD_BYTES;
+use super::linger::{LingerFlag, LingeringIo};
+use super::server::Shared;
+
+/// Bytes of clear text and of records that a TLS connection may hold back.
+const TLS_BUFFER: usize = 32 * 1024;
+
+/// Serves a connection until either side closes it, or until it is idle after `stop`.
+pub(super) async fn serve<H: EnvelopeHandler>(
+    shared: Arc<Shared<H>>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    surplus: bool,
+    stop: CancellationToken,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%peer, %error, "Connection lost at once");
+        return;
+    }
+    let Some(acceptor) = tls else {
+        return serve_http(shared, stream, peer, false, surplus, stop).await;
+    };
+    let handshake = acceptor.accept_with(stream, |session| session.set_buffer_limit(Some(TLS_BUFFER)));
+    match tokio::time::timeout(shared.limits.handshake, handshake).await {
+        Ok(Ok(stream)) => serve_http(shared, stream, peer, true, surplus, stop).await,
+        Ok(Err(error)) => debug!(%peer, %error, "TLS handshake failed"),
+        Err(_) => debug!(%peer, "TLS handshake not finished in time"),
+    }
+}
+
+async fn serve_http<H: EnvelopeHandler>(
+    shared: Arc<Shared<H>>,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    peer: SocketAddr,
+    tls: bool,
+    surplus: bool,
+    stop: CancellationToken,
+) {
+    let linger = LingerFlag::default();
+    let idle = shared.limits.idle;
+    let auth = ConnectionAuth::new(tls, &shared.auth);
+    let context = Arc::new(Connection { shared, auth, linger: linger.clone(), surplus });
+    let service = service_fn(move |request| {
+        let context = Arc::clone(&context);
+        async move { Ok::<_, Infallible>(context.answer(request).await) }
+    });
+    let mut connection = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(idle)
+            .max_buf_size(MAX_HEAD_BYTES)
+            .serve_connection(LingeringIo::new(stream, linger), service)
+    );
+    let mut stopping = false;
+    let ended = loop {
+        let stopped = async {
+            if stopping {
+                pending::<()>().await;
+            }
+            stop.cancelled().await;
+        };
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => break ended,
+            () = stopped => {
+                // A connection that waits for its next request is closed now, another one after its answer.
+                connection.as_mut().graceful_shutdown();
+                stopping = true;
+            }
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%peer, %error, "Connection ended");
+    }
+}

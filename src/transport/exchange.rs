@@ -1,0 +1,214 @@
+//! One request and its answer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, EXPECT, HeaderMap};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, StatusCode};
+use tracing::{debug, info};
+
+use crate::cimom::Principal;
+use crate::wsman::Encoding;
+
+use super::auth::{ConnectionAuth, Outcome};
+use super::body::{self, BodyError};
+use super::charset::{self, TextError};
+use super::handler::EnvelopeHandler;
+use super::linger::LingerFlag;
+use super::media_type::{self, DeclaredCharset};
+use super::reply::{self, Reply};
+use super::server::Shared;
+
+/// What the requests of one connection have in common.
+pub(super) struct Connection<H> {
+    pub(super) shared: Arc<Shared<H>>,
+    pub(super) auth: ConnectionAuth,
+    pub(super) linger: LingerFlag,
+    /// The connection is one too many: everything is answered 503.
+    pub(super) surplus: bool,
+}
+
+/// The two addresses of the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route {
+    /// `/wsman`: with credentials.
+    Wsman,
+    /// `/wsman-anon/identify`: Identify only, credentials are never asked for.
+    AnonymousIdentify,
+}
+
+impl Route {
+    fn of(path: &str) -> Option<Self> {
+        let path = path.strip_suffix('/').unwrap_or(path);
+        if path.eq_ignore_ascii_case("/wsman") {
+            Some(Self::Wsman)
+        } else if path.eq_ignore_ascii_case("/wsman-anon/identify") {
+            Some(Self::AnonymousIdentify)
+        } else {
+            None
+        }
+    }
+}
+
+/// A refusal for which the body of the request need not be understood.
+enum Refusal {
+    /// The rest of the request is read and dropped; the connection stays open.
+    Skip(Reply),
+    /// The rest is not read; the connection is closed.
+    Close(StatusCode),
+}
+
+/// Who may have what done.
+enum Admission {
+    /// Identify without credentials, and the answer to anything else.
+    Identify(Reply),
+    /// Everything, in the name of this user.
+    As(Principal),
+}
+
+impl<H: EnvelopeHandler> Connection<H> {
+    /// Answers a request.
+    pub(super) async fn answer(&self, request: Request<Incoming>) -> Reply {
+        let (head, body) = request.into_parts();
+        match self.admit(&head, &body).await {
+            Ok((admission, charset)) => match self.read(body).await {
+                Ok(bytes) => self.exchange(admission, charset, &bytes).await,
+                Err(status) => self.close(status),
+            },
+            Err(Refusal::Skip(reply)) => self.skip(&head, body, reply).await,
+            Err(Refusal::Close(status)) => self.close(status),
+        }
+    }
+
+    /// Everything that is decided by the head, in the order of `ws-management.md` §4.
+    async fn admit(&self, head: &Parts, body: &Incoming) -> Result<(Admission, DeclaredCharset), Refusal> {
+        if self.surplus {
+            return Err(Refusal::Close(StatusCode::SERVICE_UNAVAILABLE));
+        }
+        let skip = |status| Refusal::Skip(reply::status(status));
+        let route = Route::of(head.uri.path()).ok_or_else(|| skip(StatusCode::NOT_FOUND))?;
+        if head.method != Method::POST {
+            return Err(skip(StatusCode::METHOD_NOT_ALLOWED));
+        }
+        let charset = if body::is_empty(body) {
+            DeclaredCharset::Absent
+        } else {
+            media_type::check(&head.headers).map_err(skip)?
+        };
+        let limit = u64::try_from(self.shared.limits.max_envelope_bytes).unwrap_or(u64::MAX);
+        if body::announced_length(body).is_some_and(|length| length > limit) {
+            info!(limit, "Request longer than MaxEnvelopeSizekb");
+            return Err(Refusal::Close(StatusCode::PAYLOAD_TOO_LARGE));
+        }
+        Ok((self.authenticate(route, &head.headers).await?, charset))
+    }
+
+    async fn authenticate(&self, route: Route, headers: &HeaderMap) -> Result<Admission, Refusal> {
+        if route == Route::AnonymousIdentify {
+            return Ok(Admission::Identify(reply::status(StatusCode::FORBIDDEN)));
+        }
+        let policy = &self.shared.auth;
+        if says_unauthenticated(headers) && !headers.contains_key(AUTHORIZATION) {
+            return Ok(Admission::Identify(refusal(self.auth.challenge(policy))));
+        }
+        match self.auth.authenticate(policy, headers).await {
+            Outcome::Authenticated(principal) => Ok(Admission::As(principal)),
+            outcome => Err(Refusal::Skip(refusal(outcome))),
+        }
+    }
+
+    async fn read(&self, body: Incoming) -> Result<Bytes, StatusCode> {
+        let limits = &self.shared.limits;
+        body::read(body, limits.max_envelope_bytes, limits.packet_retrieval).await.map_err(|error| {
+            info!(%error, "Request not read to its end");
+            match error {
+                BodyError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+                BodyError::TimedOut => StatusCode::INTERNAL_SERVER_ERROR,
+                BodyError::Broken => StatusCode::BAD_REQUEST,
+            }
+        })
+    }
+
+    async fn exchange(&self, admission: Admission, charset: DeclaredCharset, bytes: &[u8]) -> Reply {
+        let handler = &self.shared.handler;
+        let decoded = charset::decode(bytes, charset);
+        match (admission, decoded) {
+            (Admission::As(principal), Ok((text, encoding))) => {
+                let outbound = handler.handle(&principal, &text, encoding).await;
+                reply::envelope(outbound, encoding)
+            }
+            (Admission::As(_), Err(TextError::Charset)) => reply::envelope(handler.charset_fault(), Encoding::Utf8),
+            (Admission::As(_), Err(TextError::Malformed(encoding, detail))) => {
+                reply::envelope(handler.malformed_text_fault(detail), encoding)
+            }
+            (Admission::Identify(otherwise), Ok((text, encoding))) => {
+                handler.identify_anonymous(&text).map_or(otherwise, |outbound| reply::envelope(outbound, encoding))
+            }
+            (Admission::Identify(otherwise), Err(_)) => otherwise,
+        }
+    }
+
+    /// Gives an early answer and reads the rest of the request, so that the connection goes on.
+    async fn skip(&self, head: &Parts, body: Incoming, reply: Reply) -> Reply {
+        debug!(status = %reply.status(), "Request refused");
+        if body::is_empty(&body) {
+            return reply;
+        }
+        let limits = &self.shared.limits;
+        // A client that waits for a 100 must not be told to send what nobody wants; whether it still
+        // sends is its choice, so the connection cannot go on.
+        if head.headers.contains_key(EXPECT)
+            || body::discard(body, limits.max_envelope_bytes, limits.packet_retrieval).await.is_err()
+        {
+            self.linger.set();
+            return reply::closing(reply);
+        }
+        reply
+    }
+
+    /// Gives an early answer and closes the connection.
+    fn close(&self, status: StatusCode) -> Reply {
+        debug!(%status, "Request refused, connection closed");
+        self.linger.set();
+        reply::closing(reply::status(status))
+    }
+}
+
+/// `WSMANIDENTIFY: unauthenticated`, which asks for Identify without credentials and for nothing else.
+fn says_unauthenticated(headers: &HeaderMap) -> bool {
+    headers.get("wsmanidentify").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"unauthenticated"))
+}
+
+/// The answer to a request that was not authenticated.
+fn refusal(outcome: Outcome) -> Reply {
+    match outcome {
+        Outcome::Challenge(offer) => reply::unauthorized(offer),
+        Outcome::Busy => reply::status(StatusCode::SERVICE_UNAVAILABLE),
+        Outcome::Forbidden | Outcome::Authenticated(_) => reply::status(StatusCode::FORBIDDEN),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_known_in_any_case_and_with_a_slash() {
+        for (path, route) in [
+            ("/wsman", Some(Route::Wsman)),
+            ("/WSMan/", Some(Route::Wsman)),
+            ("/wsman-anon/identify", Some(Route::AnonymousIdentify)),
+            ("/wsman-anon/Identify/", Some(Route::AnonymousIdentify)),
+            ("/", None),
+            ("", None),
+            ("/wsman//", None),
+            ("/wsman-anon", None),
+            ("/wsmanx", None),
+            ("/wsman/subscriptions", None),
+        ] {
+            assert_eq!(Route::of(path), route, "{path}");
+        }
+    }
+}

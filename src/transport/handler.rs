@@ -1,0 +1,40 @@
+//! What the transport hands envelopes to.
+
+use std::future::Future;
+
+use crate::cimom::Principal;
+use crate::wsman::{Encoding, Outbound, Service};
+
+/// The protocol layer as the transport sees it. [`Service`] is the one that serves; tests of the
+/// transport bring their own.
+pub trait EnvelopeHandler: Send + Sync + 'static {
+    /// Identify without credentials; `None` when the body is anything else.
+    fn identify_anonymous(&self, body: &str) -> Option<Outbound>;
+
+    /// One exchange of an authenticated user; a size limit in the envelope counts in `encoding`.
+    fn handle(&self, principal: &Principal, body: &str, encoding: Encoding) -> impl Future<Output = Outbound> + Send;
+
+    /// The fault for a body in a charset nobody here reads.
+    fn charset_fault(&self) -> Outbound;
+
+    /// The fault for bytes that are no text of their charset.
+    fn malformed_text_fault(&self, detail: &str) -> Outbound;
+}
+
+impl EnvelopeHandler for Service {
+    fn identify_anonymous(&self, body: &str) -> Option<Outbound> {
+        self.identify_anonymous(body)
+    }
+
+    fn handle(&self, principal: &Principal, body: &str, encoding: Encoding) -> impl Future<Output = Outbound> + Send {
+        self.handle(principal, body, encoding)
+    }
+
+    fn charset_fault(&self) -> Outbound {
+        self.charset_fault()
+    }
+
+    fn malformed_text_fault(&self, detail: &str) -> Outbound {
+        self.malformed_text_fault(detail)
+    }
+}

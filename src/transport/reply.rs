@@ -1,0 +1,52 @@
+//! Answers, with and without an envelope.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use hyper::{Response, StatusCode};
+
+use crate::wsman::{Encoding, Outbound};
+
+use super::charset;
+
+/// The body is known whole, so hyper writes head and body at once with a `Content-Length`.
+pub(super) type Reply = Response<Full<Bytes>>;
+
+/// The answer that carries an envelope: 200, or 500 for a fault.
+pub(super) fn envelope(outbound: Outbound, encoding: Encoding) -> Reply {
+    let mut reply = Response::new(Full::new(charset::encode(outbound.body, encoding)));
+    if outbound.is_fault {
+        *reply.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    }
+    let content_type = match encoding {
+        Encoding::Utf8 => HeaderValue::from_static("application/soap+xml;charset=UTF-8"),
+        Encoding::Utf16 => HeaderValue::from_static("application/soap+xml;charset=UTF-16"),
+    };
+    reply.headers_mut().insert(CONTENT_TYPE, content_type);
+    reply
+}
+
+/// An answer without a body.
+pub(super) fn status(status: StatusCode) -> Reply {
+    let mut reply = Response::new(Full::default());
+    *reply.status_mut() = status;
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        reply.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+    }
+    reply
+}
+
+/// A 401 with one `WWW-Authenticate` line for each of `challenges`.
+pub(super) fn unauthorized(challenges: Vec<HeaderValue>) -> Reply {
+    let mut reply = status(StatusCode::UNAUTHORIZED);
+    for challenge in challenges {
+        reply.headers_mut().append(WWW_AUTHENTICATE, challenge);
+    }
+    reply
+}
+
+/// Marks an answer as the last one of its connection.
+pub(super) fn closing(mut reply: Reply) -> Reply {
+    reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    reply
+}

@@ -1,0 +1,78 @@
+//! What the service is told at start.
+
+use std::time::Duration;
+
+use smol_str::SmolStr;
+
+/// Limits under the names WinRM uses (`ws-management.md` §15.1).
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// `MaxEnvelopeSizekb` × 1024: the largest answer, in octets of the transmitted encoding.
+    pub max_envelope_size: usize,
+    /// `MaxTimeoutms`: default and upper bound of OperationTimeout.
+    pub max_timeout: Duration,
+    /// `MaxBatchItems`: upper bound of MaxElements.
+    pub max_batch_items: u32,
+    /// `EnumerationTimeoutms`: how long an enumeration may idle between two Pulls.
+    pub enumeration_timeout: Duration,
+    /// `MaxConcurrentOperationsPerUser`: open enumerations of one user.
+    pub max_concurrent_operations_per_user: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_envelope_size: 500 * 1024,
+            max_timeout: Duration::from_secs(60),
+            max_batch_items: 32_000,
+            enumeration_timeout: Duration::from_secs(240),
+            max_concurrent_operations_per_user: 1_500,
+        }
+    }
+}
+
+/// What Identify tells (`ws-management.md` §6.1).
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// `ProductVendor`
+    pub product_vendor: SmolStr,
+    /// `ProductVersion` for authenticated callers. A backup client reads `OS: 10.0.…` out of it and
+    /// refuses hosts whose first number is neither 6 nor 10 (`clients.md` part 5).
+    pub product_version: SmolStr,
+    /// Last parts of the security profile URIs that are on (`https/basic` …).
+    pub security_profiles: Vec<SmolStr>,
+}
+
+impl Default for Identity {
+    fn default() -> Self {
+        Self {
+            product_vendor: SmolStr::new_static("wsnapd"),
+            product_version: SmolStr::new_static("OS: 10.0.20348 SP: 0.0 Stack: 3.0"),
+            security_profiles: Vec::new(),
+        }
+    }
+}
+
+/// Everything the service is told at start.
+#[derive(Clone, Debug)]
+pub struct ServiceOptions {
+    /// The limits.
+    pub limits: Limits,
+    /// What Identify tells.
+    pub identity: Identity,
+    /// The namespace of DMTF class URIs without `__cimnamespace`.
+    pub default_namespace: SmolStr,
+    /// The host name: `Machine` of faults and `__SERVER` of WQL.
+    pub machine: SmolStr,
+}
+
+impl Default for ServiceOptions {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            identity: Identity::default(),
+            default_namespace: SmolStr::new_static("root/virtualization/v2"),
+            machine: SmolStr::new_static("localhost"),
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The entry of the protocol layer: one envelope in, one envelope out.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use crate::cimom::{ObjectManager, Principal};
+use crate::soap::{Envelope, Fault, Headers, ResponseHeader, Subcode, action, code, detail, write_response};
+use crate::time::{Clock, IdSource, Timestamp};
+use crate::xml::Writer;
+
+use super::contexts::EnumerationContexts;
+use super::fault::add_cim_error;
+use super::identify;
+use super::options::ServiceOptions;
+use super::request::Request;
+
+/// How the text of a message is transmitted; an answer goes out as the request came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// UTF-8
+    Utf8,
+    /// UTF-16 with a byte-order mark
+    Utf16,
+}
+
+impl Encoding {
+    /// How many octets a text takes on the wire.
+    #[must_use]
+    pub fn octets(self, text: &str) -> usize {
+        match self {
+            Self::Utf8 => text.len(),
+            Self::Utf16 => text.chars().map(char::len_utf16).sum::<usize>() * 2,
+        }
+    }
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outbound {
+    /// A fault goes out as HTTP 500 (`ws-management.md` §2.4).
+    pub is_fault: bool,
+    /// The envelope.
+    pub body: String,
+}
+
+/// The WS-Management service.
+pub struct Service {
+    pub(super) manager: Arc<ObjectManager>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) ids: Arc<dyn IdSource>,
+    pub(super) options: ServiceOptions,
+    pub(super) contexts: EnumerationContexts,
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// The content of a successful answer.
+pub(super) struct Answer {
+    /// Writes the body element.
+    pub(super) body: String,
+    /// Extra headers, already XML.
+    pub(super) headers: String,
+}
+
+impl Answer {
+    pub(super) const fn body(body: String) -> Self {
+        Self { body, headers: String::new() }
+    }
+}
+
+impl Service {
+    /// A service over an object manager.
+    #[must_use]
+    pub fn new(
+        manager: Arc<ObjectManager>,
+        clock: Arc<dyn Clock>,
+        ids: Arc<dyn IdSource>,
+        options: ServiceOptions,
+    ) -> Self {
+        let contexts = EnumerationContexts::new(
+            options.limits.enumeration_timeout,
+            options.limits.max_concurrent_operations_per_user,
+        );
+        Self { manager, clock, ids, options, contexts }
+    }
+
+    /// Identify without credentials; `None` when the body is anything else.
+    #[must_use]
+    pub fn identify_anonymous(&self, body: &str) -> Option<Outbound> {
+        let envelope = Envelope::parse(body).ok()?;
+        identify::is_identify(&envelope)
+            .then(|| Outbound { is_fault: false, body: identify::response(&self.options.identity, false) })
+    }
+
+    /// One exchange of an authenticated user.
+    ///
+    /// `encoding` is that of the request; sizes count in it.
+    pub async fn handle(&self, principal: &Principal, body: &str, encoding: Encoding) -> Outbound {
+        let now = self.clock.now();
+        let envelope = match Envelope::parse(body) {
+            Ok(envelope) => envelope,
+            Err(fault) => return self.fault(&fault, &Headers::default()),
+        };
+        if identify::is_identify(&envelope) {
+            return Outbound { is_fault: false, body: identify::response(&self.options.identity, true) };
+        }
+        match self.exchange(principal, &envelope, encoding, now).await {
+            Ok(outbound) => outbound,
+            Err(fault) => {
+                tracing::debug!(
+                    user = principal.name(),
+                    action = envelope.headers.action.as_deref(),
+                    resource = envelope.headers.resource_uri.as_deref(),
+                    fault = fault.subcode.map(Subcode::qname),
+                    reason = fault.reason,
+                    "Answering a fault"
+                );
+                self.fault(&fault, &envelope.headers)
+            }
+        }
+    }
+
+    /// The fault for a body in a character set that is not read (HTTP 500, UTF-8).
+    #[must_use]
+    pub fn charset_fault(&self) -> Outbound {
+        let fault = Fault::new(Subcode::EncodingLimit)
+            .detail(detail::CHARACTER_SET, code::CHARACTER_SET)
+            .reason("The character set is not supported; send UTF-8 or UTF-16.");
+        self.fault(&fault, &Headers::default())
+    }
+
+    /// The fault for a content coding that is not read.
+    #[must_use]
+    pub fn content_encoding_fault(&self) -> Outbound {
+        let fault = Fault::new(Subcode::EncodingLimit)
+            .detail(detail::ENCODING_TYPE, code::ENCODING_TYPE)
+            .reason("The content coding is not supported; send the envelope uncompressed.");
+        self.fault(&fault, &Headers::default())
+    }
+
+    /// The fault for bytes that are no text of their character set.
+    #[must_use]
+    pub fn malformed_text_fault(&self, what: &str) -> Outbound {
+        let fault = Fault::new(Subcode::SchemaValidationError)
+            .code(code::INVALID_XML)
+            .reason(format!("The message cannot be read: {what}."));
+        self.fault(&fault, &Headers::default())
+    }
+
+    /// Forgets enumerations that idled too long; to be called now and then.
+    pub fn sweep(&self) {
+        self.contexts.sweep(self.clock.now());
+    }
+
+    async fn exchange(
+        &self,
+        principal: &Principal,
+        envelope: &Envelope<'_>,
+        encoding: Encoding,
+        now: Timestamp,
+    ) -> Result<Outbound, Fault> {
+        let request = Request::check(self, principal, envelope, encoding, now)?;
+        let answer = match self.dispatch(&request).await {
+            Ok(answer) => answer,
+            // Everything past the resource URI is about a CIM resource (`ws-management.md` §14.2).
+            Err(fault) => return Err(add_cim_error(fault)),
+        };
+        let response_action = format!("{}Response", request.action);
+        let mut message_id = String::with_capacity(41);
+        // Writing to a String cannot fail.
+        let _ = write!(message_id, "uuid:{}", self.ids.new_guid());
+        let mut extra = crate::soap::copy_reference_parameters(request.reply_parameters());
+        extra.push_str(&answer.headers);
+        let header = ResponseHeader {
+            action: &response_action,
+            message_id: &message_id,
+            relates_to: request.message_id,
+            extra: &extra,
+            enumeration: request.action.starts_with(action::ENUMERATION_PREFIX),
+        };
+        let mut w = Writer::with_capacity(answer.body.len() + 1024);
+        write_response(&header, &mut w, |w| w.raw(&answer.body));
+        Ok(Outbound { is_fault: false, body: w.finish() })
+    }
+
+    async fn dispatch(&self, request: &Request<'_, '_>) -> Result<Answer, Fault> {
+        match request.action {
+            action::PULL => self.pull(request).await,
+            action::RELEASE => self.release(request),
+            action::GET => self.get(request),
+            action::ENUMERATE => self.enumerate(request).await,
+            action::PUT | action::CREATE | action::DELETE => self.refuse_transfer(request),
+            other
+                if other.starts_with(action::ENUMERATION_PREFIX)
+                    || other.starts_with(action::TRANSFER_PREFIX)
+                    || other.starts_with(action::EVENTING_PREFIX) =>
+            {
+                Err(Fault::new(Subcode::ActionNotSupported)
+                    .reason(format!("The action {other} is not supported by the service.")))
+            }
+            _ => self.invoke(request).await,
+        }
+    }
+
+    fn fault(&self, fault: &Fault, headers: &Headers<'_>) -> Outbound {
+        let message_id = format!("uuid:{}", self.ids.new_guid());
+        let relates_to = headers.message_id.as_deref().filter(|id| !id.trim().is_empty());
+        let target = headers.fault_to.as_ref().or(headers.reply_to.as_ref());
+        let extra =
+            target.map_or_else(String::new, |to| crate::soap::copy_reference_parameters(&to.reference_parameters));
+        let body = fault.write(&message_id, relates_to, &self.options.machine, &extra);
+        Outbound { is_fault: true, body }
+    }
+}

@@ -1,0 +1,70 @@
+//! WS-Transfer: Get, whole or a fragment; Put, Create and Delete are not offered yet.
+
+use crate::binding::{InstanceWriter, UriFamily};
+use crate::cimom::LookupError;
+use crate::soap::{Fault, Subcode, code, detail};
+use crate::xml::Writer;
+
+use super::fault::from_lookup;
+use super::fragment::FragmentPath;
+use super::request::Request;
+use super::service::{Answer, Service};
+use super::target::Target;
+
+impl Service {
+    /// Get (`ws-management.md` §6.2), or Get of a fragment (§6.8).
+    pub(super) fn get(&self, request: &Request<'_, '_>) -> Result<Answer, Fault> {
+        let target = self.cim_target(request)?;
+        let class = target.class()?;
+        let instance =
+            self.manager.find(&target.cx, class, &target.path(class)).map_err(|error| get_fault(&target, &error))?;
+        let writer = InstanceWriter { style: &target.style, precise_arrays: request.precise_arrays };
+        let answer = match &request.headers.fragment_transfer {
+            None => {
+                let mut w = Writer::with_capacity(4096);
+                writer.instance(&mut w, &instance);
+                Answer::body(w.finish())
+            }
+            Some(header) => FragmentPath::parse(header)?.answer(&writer, &instance)?,
+        };
+        fits(request, answer)
+    }
+
+    /// Put, Create and Delete: the class is checked, then the documented fault.
+    pub(super) fn refuse_transfer(&self, request: &Request<'_, '_>) -> Result<Answer, Fault> {
+        let target = self.cim_target(request)?;
+        let class = target.class()?;
+        let operation = request.action.rsplit('/').next().unwrap_or_default();
+        Err(Fault::new(Subcode::ActionNotSupported)
+            .detail(detail::ACTION_MISMATCH, code::ACTION_MISMATCH)
+            .reason(format!("{operation} is not supported for class {}.", class.name())))
+    }
+}
+
+/// Get without any key has a code of its own on a WMI URI (`ws-management.md` §3.3 rule 5).
+fn get_fault(target: &Target, error: &LookupError) -> Fault {
+    let fault = from_lookup(error);
+    match error {
+        LookupError::NoKeys(..) if target.family == UriFamily::Wmi => fault.code(code::INVALID_URI_WMI_SINGLETON),
+        _ => fault,
+    }
+}
+
+/// Room for the envelope around the body.
+const ENVELOPE_OVERHEAD: usize = 1200;
+
+/// Refuses an answer that does not fit into the envelope the client allows.
+pub(super) fn fits(request: &Request<'_, '_>, answer: Answer) -> Result<Answer, Fault> {
+    let octets = request.encoding.octets(&answer.body) + request.encoding.octets(&answer.headers);
+    if octets + overhead(request) > request.budget { Err(request.too_large()) } else { Ok(answer) }
+}
+
+/// What the envelope takes besides the body and the extra headers.
+pub(super) fn overhead(request: &Request<'_, '_>) -> usize {
+    let parameters: usize = request.reply_parameters().iter().map(|parameter| parameter.as_str().len() + 512).sum();
+    let characters = ENVELOPE_OVERHEAD + request.message_id.len() + request.action.len() + parameters;
+    match request.encoding {
+        super::service::Encoding::Utf8 => characters,
+        super::service::Encoding::Utf16 => characters * 2,
+    }
+}
