@@ -17,9 +17,12 @@ use crate::time::Guid;
 /// How long to wait before an operation that could be neither finished nor undone is tried again.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// Records of machines the host does not know: kept, but not shown.
+/// What was found at start besides the records that are shown.
 #[derive(Debug, Default)]
 pub(super) struct Dormant {
+    /// The store was empty: a file without a record may belong to one that was lost.
+    pub(super) new_store: bool,
+    /// Records of machines the host does not know: kept, but not shown.
     pub(super) snapshots: Vec<Snapshot>,
 }
 
@@ -133,6 +136,10 @@ impl Inner {
         journals: &HashMap<Guid, Vec<JournalStep>>,
         dormant: &Dormant,
     ) -> Result<(), EngineError> {
+        if dormant.new_store {
+            warn!("The store is new: files without an owner are left alone this time");
+            return Ok(());
+        }
         let view = self.view();
         let mut owned: BTreeSet<Guid> = view.snapshots().map(|snapshot| snapshot.id).collect();
         owned.extend(dormant.snapshots.iter().map(|snapshot| snapshot.id));

@@ -31,7 +31,9 @@ pub(super) async fn open(options: EngineOptions) -> Result<Arc<Inner>, EngineErr
     let lease = options.store.acquire(&options.host_name, now, now + LEASE).await?;
     let records = options.store.load(&lease).await?;
     let machines = options.hypervisor.machines().await?;
-    let (view, dormant, journals) = arrange(records, &machines);
+    let new_store = records.systems.is_empty();
+    let (view, mut dormant, journals) = arrange(records, &machines);
+    dormant.new_store = new_store;
     let next_sequence = next_sequence(&view, &dormant);
     let (ledger, writer) = Ledger::new(view, next_sequence, Arc::clone(&options.store), lease.clone());
     let inner = Arc::new(Inner {
@@ -64,7 +66,7 @@ pub(super) async fn open(options: EngineOptions) -> Result<Arc<Inner>, EngineErr
             () = writer.run(&writing.ledger) => {}
         }
     });
-    let opened = inner.make_ready(&machines, &options.collections, &dormant, journals).await;
+    let opened = inner.make_ready(&machines, &options.collections, dormant, journals).await;
     if let Err(error) = opened {
         inner.abort();
         return Err(error);
@@ -123,7 +125,7 @@ impl Inner {
         self: &Arc<Self>,
         machines: &[MachineReport],
         collections: &[CollectionDefinition],
-        dormant: &Dormant,
+        dormant: Dormant,
         journals: HashMap<Guid, Vec<crate::backend::JournalStep>>,
     ) -> Result<(), EngineError> {
         let now = self.now();
@@ -139,7 +141,7 @@ impl Inner {
             })
             .await?;
         let waiting = self.recover_jobs(&journals).await?;
-        self.remove_orphans(&journals, dormant).await?;
+        self.remove_orphans(&journals, &dormant).await?;
         self.find_missing().await?;
         self.refresh_volumes().await?;
         self.sweep_jobs().await?;

@@ -1,16 +1,17 @@
 //! Each call to the back-end fails, hangs or dies once: the job says why, nothing half-made stays, and the next try works.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use wsnapd::backend::{Fault, MachineState, SimulatedCall, SimulatedHypervisor};
+use wsnapd::backend::{BoxFuture, Fault, MachineState, SimulatedCall, SimulatedHypervisor};
 use wsnapd::engine::{
-    CancelMode, CreateGroupSnapshot, Engine, EngineError, GroupSnapshotType, JobState, Outcome, RequestedState,
-    SnapshotSettings, SnapshotType, SystemChange, UserSnapshotType,
+    CancelMode, Change, CreateGroupSnapshot, Engine, EngineError, GroupSnapshotType, JobState, Lease, Outcome, Records,
+    RequestedState, SnapshotSettings, SnapshotType, Store, StoreError, SystemChange, UserSnapshotType,
 };
-use wsnapd::time::Guid;
+use wsnapd::time::{Guid, Timestamp};
 
-use crate::engine_support::{DB, SHOP, Site, USER, WEB, creation, guid, job_of, take, wait};
+use crate::engine_support::{DB, ForgetfulStore, SHOP, Site, USER, WEB, creation, guid, job_of, take, wait};
 
 /// A simulated host with a machine that has a snapshot with memory, and is off.
 async fn prepared(site: &Site) -> (Arc<SimulatedHypervisor>, Arc<Engine>, Guid) {
@@ -144,6 +145,74 @@ async fn shutdown_undoes_what_does_not_end_in_time() {
     let failure = view.job(job).unwrap().failure.as_ref().expect("a failure");
     assert!(failure.description.contains("the server was stopped"), "{}", failure.description);
     assert_eq!(host.held_snapshots(), [snapshot].into());
+}
+
+/// A store that keeps nothing, and fails the commits whose turn it is.
+struct StumblingStore {
+    /// How many commits pass before one fails; below zero none does.
+    passes: AtomicI64,
+}
+
+impl Store for StumblingStore {
+    fn acquire<'a>(
+        &'a self,
+        owner: &'a str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> BoxFuture<'a, Result<Lease, StoreError>> {
+        ForgetfulStore.acquire(owner, now, until)
+    }
+
+    fn renew<'a>(&'a self, lease: &'a Lease, until: Timestamp) -> BoxFuture<'a, Result<(), StoreError>> {
+        ForgetfulStore.renew(lease, until)
+    }
+
+    fn release<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<(), StoreError>> {
+        ForgetfulStore.release(lease)
+    }
+
+    fn load<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<Records, StoreError>> {
+        ForgetfulStore.load(lease)
+    }
+
+    fn commit<'a>(&'a self, _: &'a Lease, _: Vec<Change>) -> BoxFuture<'a, Result<(), StoreError>> {
+        let fails = self.passes.fetch_sub(1, Ordering::SeqCst) == 0;
+        Box::pin(std::future::ready(if fails { Err(StoreError::Closed) } else { Ok(()) }))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_once_costs_one_command_or_one_job() {
+    let mut ends = Vec::new();
+    for passes in 0..20 {
+        let site = Site::new();
+        let host = site.simulated();
+        let store = Arc::new(StumblingStore { passes: AtomicI64::new(-1) });
+        let kept: Arc<dyn Store> = Arc::<StumblingStore>::clone(&store);
+        let hypervisor: Arc<dyn wsnapd::backend::Hypervisor> = Arc::<SimulatedHypervisor>::clone(&host);
+        let engine = Engine::open(site.options(hypervisor, kept)).await.unwrap();
+        store.passes.store(passes, Ordering::SeqCst);
+        match engine.create_snapshot(creation(WEB, SnapshotType::Full), USER).await {
+            Ok(outcome) => {
+                let job = wait(&engine, job_of(Ok(outcome))).await;
+                let snapshots = usize::from(job.state == JobState::Completed);
+                assert_eq!((engine.view().snapshots().count(), host.held_snapshots().len()), (snapshots, snapshots));
+                ends.push(Some(job.state));
+            }
+            Err(error) => {
+                assert!(matches!(error, EngineError::Store(_)), "{error}");
+                assert_eq!((engine.view().jobs().count(), engine.view().snapshots().count()), (0, 0));
+                ends.push(None);
+            }
+        }
+        let passed = store.passes.swap(-1, Ordering::SeqCst) >= 0;
+        take(&engine, WEB).await;
+        if passed {
+            break;
+        }
+    }
+    let (done, failed) = (Some(JobState::Completed), Some(JobState::Exception));
+    assert!(ends.first() == Some(&None) && ends.contains(&failed) && ends.last() == Some(&done), "{ends:?}");
 }
 
 #[cfg(target_os = "linux")]
