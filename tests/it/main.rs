@@ -3,6 +3,8 @@
 //! The modules are `cfg(test)` so that clippy takes their helper functions for test code too.
 
 #[cfg(test)]
+mod backend_contract;
+#[cfg(test)]
 mod captures;
 #[cfg(test)]
 mod client;
@@ -10,6 +12,16 @@ mod client;
 mod codecs;
 #[cfg(test)]
 mod config;
+#[cfg(test)]
+mod engine_commands;
+#[cfg(test)]
+mod engine_crash;
+#[cfg(test)]
+mod engine_failures;
+#[cfg(test)]
+mod engine_model;
+#[cfg(test)]
+mod engine_support;
 #[cfg(test)]
 mod fuzz_regression;
 #[cfg(test)]
