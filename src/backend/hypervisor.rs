@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BackendError, BoxFuture, DiskDefinition, DiskFormat, JournalStep, MachineDefinition, StepControl};
+use super::{BackendError, BoxFuture, Cause, DiskDefinition, DiskFormat, JournalStep, MachineDefinition, StepControl};
 use crate::time::Guid;
 
 /// What a hypervisor can do. Each flag is a promise the contract suite checks.
@@ -253,10 +253,22 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// A [`BackendError`] when the memory is still there.
     fn clear_memory<'a>(&'a self, request: &'a DestroyRequest) -> BoxFuture<'a, Result<(), BackendError>>;
 
+    /// Turns a snapshot into a reference point and returns the change tracking identifier of each disk.
+    ///
+    /// # Errors
+    /// A [`BackendError`]; with [`Cause::NotSupported`] where [`Capabilities::reference_points`] is false.
+    fn convert_to_reference_point<'a>(
+        &'a self,
+        _request: &'a DestroyRequest,
+    ) -> BoxFuture<'a, Result<Vec<String>, BackendError>> {
+        let cause = Cause::NotSupported("this back-end has no change tracking".to_owned());
+        Box::pin(std::future::ready(Err(BackendError::new("convert to a reference point", cause))))
+    }
+
     /// Starts, stops, pauses or saves a machine and returns its new state.
     ///
     /// # Errors
-    /// A [`BackendError`]; with [`Cause::NotSupported`](super::Cause::NotSupported) where [`Capabilities::power`] is false.
+    /// A [`BackendError`]; with [`Cause::NotSupported`] where [`Capabilities::power`] is false.
     fn change_state<'a>(
         &'a self,
         machine: Guid,

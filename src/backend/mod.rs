@@ -9,10 +9,12 @@
 //! [`Hypervisor::recover`] judges an interrupted operation from its request and its journal alone.
 
 mod control;
+mod copy;
 mod definition;
 mod directory;
 mod error;
 mod files;
+mod files_apply;
 mod hypervisor;
 mod open;
 mod simulated;

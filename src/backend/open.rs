@@ -48,6 +48,13 @@ pub fn open(
     machines: Vec<MachineDefinition>,
     pools: Vec<PoolDefinition>,
 ) -> Result<Backend, BackendError> {
-    let _ = (config, data_dir, machines, pools);
-    todo!()
+    let hypervisor: Arc<dyn Hypervisor> = match config.kind.as_str() {
+        "files" => Arc::new(FilesHypervisor::open(&data_dir, machines)?),
+        "simulated" => Arc::new(SimulatedHypervisor::new(machines)),
+        other => {
+            let text = format!("unknown kind {other:?}, expected \"files\" or \"simulated\"");
+            return Err(BackendError::new("open the back-end", Cause::NotSupported(text)));
+        }
+    };
+    Ok(Backend { hypervisor, volumes: Arc::new(DirectoryPools::open(pools)?) })
 }

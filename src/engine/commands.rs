@@ -14,7 +14,9 @@ use crate::time::{Guid, Timestamp};
 /// Machines, snapshots, collections, volumes and jobs of one host.
 ///
 /// `user` is the name of the caller; a job remembers it as its owner.
-pub struct Engine {}
+pub struct Engine {
+    inner: Arc<super::runner::Inner>,
+}
 
 impl Engine {
     /// Opens the store, ends or re-queues the jobs that were unfinished, removes what no record owns, and begins to work.
@@ -22,44 +24,44 @@ impl Engine {
     /// # Errors
     /// An [`EngineError`] when the store or the back-end cannot be used.
     pub async fn open(options: EngineOptions) -> Result<Arc<Self>, EngineError> {
-        let _ = options;
-        todo!()
+        let inner = super::start::open(options).await?;
+        Ok(Arc::new(Self { inner }))
     }
 
     /// Everything, at this instant. Never waits.
     #[must_use]
     pub fn view(&self) -> Arc<View> {
-        todo!()
+        self.inner.view()
     }
 
     /// What the hypervisor can do.
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
-        todo!()
+        self.inner.hypervisor().capabilities()
     }
 
     /// The name of this host.
     #[must_use]
     pub fn host_name(&self) -> &str {
-        todo!()
+        self.inner.host_name()
     }
 
     /// The time now, by the engine's clock.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        todo!()
+        self.inner.now()
     }
 
     /// How long an ended job stays readable.
     #[must_use]
     pub fn job_retention(&self) -> std::time::Duration {
-        todo!()
+        self.inner.job_retention()
     }
 
     /// What changes from now on. A receiver that falls behind is told how much it lost.
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<Event> {
-        todo!()
+        self.inner.subscribe()
     }
 
     /// Takes a snapshot of a machine. Always a job.
@@ -67,7 +69,7 @@ impl Engine {
     /// # Errors
     /// `NoSuchSystem`, `InvalidParameter` (name longer than 100 characters), `InvalidState` (transient), `NotSupported`, `QueueFull`.
     pub async fn create_snapshot(&self, request: CreateSnapshot, user: &str) -> Result<Outcome<Guid>, EngineError> {
-        todo!()
+        self.inner.create_snapshot(request, user).await
     }
 
     /// Makes a snapshot the content of its machine, which must be off or saved. Always a job.
@@ -75,7 +77,7 @@ impl Engine {
     /// # Errors
     /// `NoSuchSnapshot`, `InvalidParameter` (recovery, missing or foreign snapshot), `InvalidState`, `QueueFull`.
     pub async fn apply_snapshot(&self, snapshot: Guid, user: &str) -> Result<Outcome<()>, EngineError> {
-        todo!()
+        self.inner.apply_snapshot(snapshot, user).await
     }
 
     /// Destroys one snapshot; its children go to its parent. Always a job.
@@ -83,7 +85,7 @@ impl Engine {
     /// # Errors
     /// `NoSuchSnapshot`, `InvalidState` (transient), `QueueFull`.
     pub async fn destroy_snapshot(&self, snapshot: Guid, user: &str) -> Result<Outcome<()>, EngineError> {
-        todo!()
+        self.inner.destroy_snapshot(snapshot, user).await
     }
 
     /// Destroys a snapshot and all its descendants. Always a job.
@@ -91,7 +93,7 @@ impl Engine {
     /// # Errors
     /// `NoSuchSnapshot`, `InvalidParameter` (recovery snapshot), `InvalidState` (transient), `QueueFull`.
     pub async fn destroy_snapshot_tree(&self, root: Guid, user: &str) -> Result<Outcome<()>, EngineError> {
-        todo!()
+        self.inner.destroy_snapshot_tree(root, user).await
     }
 
     /// Drops the memory of a snapshot and keeps its disks. Done at once if there is none.
@@ -99,7 +101,7 @@ impl Engine {
     /// # Errors
     /// `NoSuchSnapshot`, `InvalidState` (transient), `QueueFull`.
     pub async fn clear_snapshot_state(&self, snapshot: Guid, user: &str) -> Result<Outcome<()>, EngineError> {
-        todo!()
+        self.inner.clear_snapshot_state(snapshot, user).await
     }
 
     /// Turns a recovery snapshot into a reference point; needs change tracking.
@@ -107,7 +109,7 @@ impl Engine {
     /// # Errors
     /// `NoSuchSnapshot`, `InvalidParameter` (not a recovery snapshot), `NotSupported`.
     pub async fn convert_to_reference_point(&self, snapshot: Guid, user: &str) -> Result<Outcome<Guid>, EngineError> {
-        todo!()
+        self.inner.convert_to_reference_point(snapshot, user)
     }
 
     /// Changes settings of a machine. Done at once.
@@ -115,7 +117,7 @@ impl Engine {
     /// # Errors
     /// `NoSuchSystem`, `InvalidParameter` (name empty or longer than 100 characters).
     pub async fn modify_system(&self, system: Guid, change: SystemChange) -> Result<(), EngineError> {
-        todo!()
+        self.inner.modify_system(system, change).await
     }
 
     /// Renames a snapshot or changes its notes. Done at once.
@@ -128,7 +130,7 @@ impl Engine {
         name: Option<smol_str::SmolStr>,
         notes: Option<String>,
     ) -> Result<(), EngineError> {
-        todo!()
+        self.inner.modify_snapshot(snapshot, name, notes).await
     }
 
     /// Starts, stops, saves, pauses or resets a machine. Done at once if it is in that state.
@@ -141,7 +143,7 @@ impl Engine {
         requested: RequestedState,
         user: &str,
     ) -> Result<Outcome<()>, EngineError> {
-        todo!()
+        self.inner.request_state_change(system, requested, user).await
     }
 
     /// Makes a collection without members.
@@ -149,7 +151,7 @@ impl Engine {
     /// # Errors
     /// `InvalidParameter` (name), `AlreadyExists` (identity).
     pub async fn define_collection(&self, request: DefineCollection) -> Result<Guid, EngineError> {
-        todo!()
+        self.inner.define_collection(request).await
     }
 
     /// Removes a collection and keeps its members. Its snapshot collections go, their snapshots stay.
@@ -157,7 +159,7 @@ impl Engine {
     /// # Errors
     /// `NoSuchCollection`, `Busy` (a job works with it).
     pub async fn destroy_collection(&self, collection: Guid) -> Result<(), EngineError> {
-        todo!()
+        self.inner.destroy_collection(collection).await
     }
 
     /// Renames a collection.
@@ -165,7 +167,7 @@ impl Engine {
     /// # Errors
     /// `NoSuchCollection`, `InvalidParameter` (name).
     pub async fn rename_collection(&self, collection: Guid, name: smol_str::SmolStr) -> Result<(), EngineError> {
-        todo!()
+        self.inner.rename_collection(collection, name).await
     }
 
     /// Adds or removes a member of a collection.
@@ -173,7 +175,7 @@ impl Engine {
     /// # Errors
     /// `NoSuchCollection`; for an addition `NoSuchSystem`, or `InvalidParameter` when it would contain itself.
     pub async fn change_collection(&self, collection: Guid, change: CollectionChange) -> Result<(), EngineError> {
-        todo!()
+        self.inner.change_collection(collection, change).await
     }
 
     /// Takes a snapshot of every machine of a collection, all or none. Always a job.
@@ -185,7 +187,7 @@ impl Engine {
         request: CreateGroupSnapshot,
         user: &str,
     ) -> Result<Outcome<Guid>, EngineError> {
-        todo!()
+        self.inner.create_group_snapshot(request, user).await
     }
 
     /// Applies all snapshots of a snapshot collection, all or none. Always a job.
@@ -193,7 +195,7 @@ impl Engine {
     /// # Errors
     /// `NoSuchSnapshotCollection`, `InvalidParameter` (recovery or missing snapshots), `InvalidState`, `QueueFull`.
     pub async fn apply_group_snapshot(&self, set: Guid, user: &str) -> Result<Outcome<()>, EngineError> {
-        todo!()
+        self.inner.apply_group_snapshot(set, user).await
     }
 
     /// Destroys a snapshot collection with its snapshots. Always a job.
@@ -201,7 +203,7 @@ impl Engine {
     /// # Errors
     /// `NoSuchSnapshotCollection`, `InvalidState` (transient), `QueueFull`.
     pub async fn destroy_group_snapshot(&self, set: Guid, user: &str) -> Result<Outcome<()>, EngineError> {
-        todo!()
+        self.inner.destroy_group_snapshot(set, user).await
     }
 
     /// Takes a snapshot of a volume: at once where the pool can, else as a job.
@@ -213,7 +215,7 @@ impl Engine {
         request: CreateVolumeSnapshot,
         user: &str,
     ) -> Result<VolumeOutcome, EngineError> {
-        todo!()
+        self.inner.create_volume_snapshot(request, user).await
     }
 
     /// Ends a job and undoes what it did. `Done` when it has ended on return, else it is on the way.
@@ -221,7 +223,7 @@ impl Engine {
     /// # Errors
     /// `NoSuchJob`, `NotCancellable`.
     pub async fn cancel_job(&self, job: Guid, mode: CancelMode) -> Result<Outcome<()>, EngineError> {
-        todo!()
+        self.inner.cancel_job(job, mode).await
     }
 
     /// Forgets the jobs whose time is over; the engine does this by itself every few seconds.
@@ -229,7 +231,7 @@ impl Engine {
     /// # Errors
     /// `Store`.
     pub async fn sweep_jobs(&self) -> Result<usize, EngineError> {
-        todo!()
+        self.inner.sweep_jobs().await
     }
 
     /// Looks at pools and volumes again, and at the state of every machine.
@@ -237,20 +239,20 @@ impl Engine {
     /// # Errors
     /// `Backend`, `Store`.
     pub async fn refresh(&self) -> Result<(), EngineError> {
-        todo!()
+        self.inner.refresh().await
     }
 
     /// Takes no more commands, gives running jobs their grace, interrupts the rest, and returns when all is safe.
     ///
     /// Jobs that wait are kept and run after the next start.
     pub async fn shutdown(&self) {
-        todo!();
+        self.inner.shutdown().await;
     }
 }
 
 impl Drop for Engine {
     /// Without [`shutdown`](Self::shutdown) the tasks are cut off, as by a crash; the next start recovers.
     fn drop(&mut self) {
-        todo!();
+        self.inner.abort();
     }
 }

@@ -38,6 +38,12 @@ impl JobKind {
             Self::CopyVolume => 0,
         }
     }
+
+    /// True for jobs that can be cancelled once they run, because what they do can be undone.
+    #[must_use]
+    pub const fn can_be_undone(self) -> bool {
+        matches!(self, Self::CreateSnapshot | Self::ApplySnapshot | Self::CopyVolume)
+    }
 }
 
 /// Something a job works on or makes.

@@ -8,18 +8,30 @@
 //! a step of a job is durable before it is executed; a job that was acknowledged ends, also across a crash.
 //! The engine knows no CIM class, no URI and no return value: `providers` translates.
 
+mod collections;
 mod command;
 mod commands;
 mod error;
 mod events;
+mod group;
 mod job;
 mod job_state;
+mod journal;
+mod ledger;
 mod model;
 mod options;
+mod power;
+mod queue;
+mod recovery;
 mod runner;
+mod settings;
+mod snapshots;
 mod sqlite;
+mod start;
 mod store;
 mod view;
+mod volumes;
+mod work;
 
 pub use command::{
     CancelMode, CollectionChange, CreateGroupSnapshot, CreateSnapshot, CreateVolumeSnapshot, DefineCollection,

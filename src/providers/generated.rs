@@ -20,6 +20,9 @@ pub fn load() -> Result<Schema, Diagnostics> {
     mof::compile(MOF_SOURCES)
 }
 
+/// The built-in source that declares the standard qualifiers.
+pub const QUALIFIERS: &str = "schemas/qualifiers.mof";
+
 macro_rules! mof {
     ($path:literal) => {
         ($path, include_str!(concat!("../../", $path)))

@@ -44,6 +44,10 @@ impl EnvelopeHandler for Echo {
         Outbound { is_fault: true, body: "charset fault".to_owned() }
     }
 
+    fn content_encoding_fault(&self) -> Outbound {
+        Outbound { is_fault: true, body: "coding fault".to_owned() }
+    }
+
     fn malformed_text_fault(&self, detail: &str) -> Outbound {
         Outbound { is_fault: true, body: format!("text fault: {detail}") }
     }
@@ -214,7 +218,7 @@ async fn each_wrong_head_has_its_status() {
         (405, with("GET /wsman", "", "")),
         (405, with("PUT /wsman", &soap, "<a/>")),
         (415, with("POST /wsman", "Content-Type: application/json\r\n", "{}")),
-        (415, with("POST /wsman", &format!("Content-Encoding: gzip\r\n{soap}"), "<a/>")),
+        (500, with("POST /wsman", &format!("Content-Encoding: gzip\r\n{soap}"), "<a/>")),
         (400, with("POST /wsman", &basic("admin:secret"), "<a/>")),
         (400, with("POST /wsman", "Content-Type: nonsense\r\n", "<a/>")),
         (413, with("POST /wsman", &soap, &big)),

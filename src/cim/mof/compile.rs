@@ -17,7 +17,10 @@ use crate::cim::{NamespaceSchema, Schema};
 pub struct Compilation<'a> {
     /// Names of the sources to begin with, in order; includes are followed.
     pub roots: Vec<&'a str>,
+    /// Sources that come first; the roots may declare what they declare again, and replace it.
+    pub library: Vec<&'a str>,
     /// A source that belongs to every namespace, usually the declarations of the standard qualifiers.
+    /// It may be replaced like the library.
     pub prelude: Option<&'a str>,
     /// The namespace of declarations in front of the first `#pragma namespace`.
     pub default_namespace: &'a str,
@@ -39,9 +42,8 @@ impl Compilation<'_> {
     #[must_use]
     pub fn run(&self, sources: &(impl SourceSet + ?Sized)) -> Compiled {
         let mut diagnostics = Diagnostics::default();
-        let mut roots = self.roots.clone();
-        roots.splice(0..0, self.prelude);
-        let loaded = load(&roots, sources);
+        let all: Vec<&str> = self.prelude.iter().chain(&self.library).chain(&self.roots).copied().collect();
+        let loaded = load(&all, sources);
         for name in &loaded.missing_roots {
             diagnostics.push(name, "", &Problem::new(Span::default(), "source is not there", ""));
         }
@@ -51,11 +53,14 @@ impl Compilation<'_> {
             parsed.push((file, items));
             report(&problems, parsed.len() - 1, &parsed, &mut diagnostics);
         }
-        self.resolve(&parsed, diagnostics)
+        let mut compiled = self.resolve(&parsed, diagnostics);
+        let names: Vec<&str> = loaded.files.iter().map(|file| file.name.as_str()).collect();
+        compiled.diagnostics.sort(&names);
+        compiled
     }
 
     fn resolve(&self, parsed: &[ParsedFile<'_>], mut diagnostics: Diagnostics) -> Compiled {
-        let drafts = collect(parsed, &self.roots, self.prelude, self.default_namespace, &mut diagnostics);
+        let drafts = collect(parsed, self, &mut diagnostics);
         let mut interner = Interner::default();
         let mut declared = Vec::new();
         let mut namespaces = Vec::new();
@@ -73,19 +78,33 @@ impl Compilation<'_> {
 /// # Errors
 /// [`Diagnostics`] when anything is wrong.
 pub fn compile(sources: &[(&str, &str)]) -> Result<Schema, Diagnostics> {
-    let compiled = table_compilation(sources, None).run(sources);
+    let compilation =
+        Compilation { roots: beginnings(sources), library: Vec::new(), prelude: None, default_namespace: "root/cimv2" };
+    let compiled = compilation.run(sources);
     if compiled.diagnostics.is_empty() { Ok(compiled.schema) } else { Err(compiled.diagnostics) }
 }
 
-/// Checks sources of a user, each given with its name, against a library of sources that may be included.
+/// Checks sources of a user, each given with its name, on top of a library of sources.
 ///
+/// The classes of the library are there, and the user's may derive from them or take their place.
 /// `prelude` names the source of the library that declares the standard qualifiers; it belongs to
 /// every namespace. Sources that another one includes are read through it. An include is looked up
-/// among `sources` first, then in the library, where a path that ends like a library name is taken for it.
+/// among `sources` first, then in the library, where a path that ends like a library name is taken
+/// for it. Declarations in front of any `#pragma namespace` belong to `root/cimv2`.
 #[must_use]
 pub fn check(sources: &[(&str, &str)], library: &[(&str, &str)], prelude: Option<&str>) -> Diagnostics {
-    let known = Library { sources, library };
-    table_compilation(sources, prelude).run(&known).diagnostics
+    // `./a.mof` of the command line and `a.mof` of an include are one source.
+    let names: Vec<String> = sources.iter().map(|(name, _)| join("", name)).collect();
+    let sources: Vec<(&str, &str)> =
+        names.iter().zip(sources).map(|(name, (_, text))| (name.as_str(), *text)).collect();
+    let sources = sources.as_slice();
+    let compilation = Compilation {
+        roots: beginnings(sources),
+        library: beginnings(library),
+        prelude,
+        default_namespace: "root/cimv2",
+    };
+    compilation.run(&Library { sources, library }).diagnostics
 }
 
 struct Library<'a> {
@@ -102,17 +121,24 @@ impl SourceSet for Library<'_> {
     }
 }
 
-fn table_compilation<'a>(sources: &[(&'a str, &'a str)], prelude: Option<&'a str>) -> Compilation<'a> {
-    let mut included = HashSet::new();
-    for (name, text) in sources.iter().filter(|(_, text)| text.contains('#')) {
-        let (items, _) = parse_source(text);
-        included.extend(items.iter().filter_map(|item| match item {
-            Item::Include(target) => Some(join(name, &target.node)),
-            _ => None,
-        }));
+/// The names of the sources a source includes, relative ones completed by its own name.
+#[must_use]
+pub fn includes(name: &str, text: &str) -> Vec<String> {
+    if !text.contains('#') {
+        return Vec::new();
     }
+    let (items, _) = parse_source(text);
+    let targets = items.iter().filter_map(|item| match item {
+        Item::Include(target) => Some(join(name, &target.node)),
+        _ => None,
+    });
+    targets.collect()
+}
+
+/// The sources that no other one includes.
+fn beginnings<'a>(sources: &[(&'a str, &'a str)]) -> Vec<&'a str> {
+    let included: HashSet<String> = sources.iter().flat_map(|(name, text)| includes(name, text)).collect();
     let roots: Vec<&str> = sources.iter().map(|(name, _)| *name).filter(|name| !included.contains(*name)).collect();
     // Sources that include each other in a circle have no beginning; then each is one.
-    let roots = if roots.is_empty() { sources.iter().map(|(name, _)| *name).collect() } else { roots };
-    Compilation { roots, prelude, default_namespace: "root/cimv2" }
+    if roots.is_empty() { sources.iter().map(|(name, _)| *name).collect() } else { roots }
 }

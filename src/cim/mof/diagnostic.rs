@@ -35,6 +35,14 @@ impl Problem {
     }
 }
 
+/// Adds a problem, unless there are so many that the text is hostile.
+pub(super) fn note(problems: &mut Vec<Problem>, problem: Problem) {
+    const MOST: usize = 1000;
+    if problems.len() < MOST {
+        problems.push(problem);
+    }
+}
+
 /// One finding: where it is, what is wrong and what was expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
@@ -64,7 +72,8 @@ impl Diagnostic {
         let column = text.get(line_start..start).unwrap_or_default().chars().count();
         let length = text.get(start..end).unwrap_or_default().lines().next().unwrap_or_default().chars().count().max(1);
         // A line of a machine-made file may be endless: show the part around the caret.
-        let skipped = column.saturating_sub(MAX_SHOWN / 2);
+        let is_long = source.chars().nth(MAX_SHOWN).is_some();
+        let skipped = if is_long { column.saturating_sub(MAX_SHOWN / 2) } else { 0 };
         Self {
             file: file.to_owned(),
             line: before.matches('\n').count() + 1,
@@ -118,7 +127,13 @@ impl Diagnostics {
         }
     }
 
-    /// The findings, in the order they were made.
+    /// Puts the findings into the order of their places; files in the order given.
+    pub(super) fn sort(&mut self, files: &[&str]) {
+        let position = |file: &str| files.iter().position(|known| *known == file);
+        self.list.sort_by_cached_key(|found| (position(&found.file), found.line, found.column));
+    }
+
+    /// The findings, by file and place.
     #[must_use]
     pub fn list(&self) -> &[Diagnostic] {
         &self.list

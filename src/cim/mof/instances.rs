@@ -1,5 +1,6 @@
 //! `instance of` declarations, and the text form of one embedded instance.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::ast::{InstanceItem, Spanned, Value};
@@ -33,9 +34,11 @@ pub fn parse_instance(text: &str) -> Result<RawInstance, Diagnostics> {
 }
 
 fn raw_instance(item: &InstanceItem<'_>) -> Result<RawInstance, Problem> {
-    let mut properties: Vec<RawProperty> = Vec::with_capacity(item.properties.len());
+    let mut properties = Vec::with_capacity(item.properties.len());
+    // The text may come from a client, so a long list must not cost its square.
+    let mut seen = HashSet::new();
     for (name, value) in item.properties.iter().filter(|(name, _)| !name.node.starts_with("__")) {
-        if properties.iter().any(|known| known.name == name.node) {
+        if !seen.insert(PropertyName::new(name.node)) {
             return Err(Problem::new(name.span, format!("property `{}` is set twice", shorten(name.node)), ""));
         }
         properties.push(RawProperty { name: PropertyName::new(name.node), value: raw_value(value)? });

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::diagnostic::{Problem, Span};
+use super::diagnostic::{Problem, Span, note};
 
 /// A token and its place.
 #[derive(Clone, Debug)]
@@ -97,7 +97,7 @@ impl<'s> Lexer<'s> {
                 self.position += first.len_utf8();
                 let span = Span::new(start, self.position);
                 let shown = if first.is_control() { format!("U+{:04X}", u32::from(first)) } else { first.to_string() };
-                problems.push(Problem::new(span, format!("unexpected character `{shown}`"), ""));
+                note(problems, Problem::new(span, format!("unexpected character `{shown}`"), ""));
                 continue;
             };
             return Token { kind, span: Span::new(start, self.position) };
@@ -129,7 +129,7 @@ impl<'s> Lexer<'s> {
 
     fn unclosed_comment(&mut self, problems: &mut Vec<Problem>) {
         let span = Span::new(self.position, self.position + 2);
-        problems.push(Problem::new(span, "comment is not closed", "expected `*/` before the end of the file"));
+        note(problems, Problem::new(span, "comment is not closed", "expected `*/` before the end of the file"));
         self.position = self.text.len();
     }
 
@@ -157,7 +157,7 @@ impl<'s> Lexer<'s> {
         let span = Span::new(self.position, self.position + end);
         self.position += end;
         parse_number(text).unwrap_or_else(|expected| {
-            problems.push(Problem::new(span, format!("malformed number `{}`", shorten(text)), expected));
+            note(problems, Problem::new(span, format!("malformed number `{}`", shorten(text)), expected));
             TokenKind::Integer(0)
         })
     }
@@ -190,7 +190,7 @@ impl<'s> Lexer<'s> {
             }
         }
         let span = Span::new(start, self.position);
-        problems.push(Problem::new(span, "string is not closed", "expected `\"` before the end of the line"));
+        note(problems, Problem::new(span, "string is not closed", "expected `\"` before the end of the line"));
         Cow::Owned(String::from_utf16_lossy(&units))
     }
 
@@ -212,7 +212,7 @@ impl<'s> Lexer<'s> {
             Some(unit) if closed => unit,
             _ => {
                 let span = Span::new(start, self.position);
-                problems.push(Problem::new(span, "malformed character", "expected one character in single quotes"));
+                note(problems, Problem::new(span, "malformed character", "expected one character in single quotes"));
                 0
             }
         }
@@ -239,12 +239,12 @@ impl<'s> Lexer<'s> {
                     return unit;
                 }
                 let span = Span::new(start, self.position);
-                problems.push(Problem::new(span, "malformed escape", "expected one to four hexadecimal digits"));
+                note(problems, Problem::new(span, "malformed escape", "expected one to four hexadecimal digits"));
                 return u16::from(b'?');
             }
             _ => {
                 let expected = "expected one of \\b \\t \\n \\f \\r \\\" \\' \\\\ \\x";
-                problems.push(Problem::new(Span::new(start, start + 1), "unknown escape", expected));
+                note(problems, Problem::new(Span::new(start, start + 1), "unknown escape", expected));
                 return u16::from(b'\\');
             }
         };

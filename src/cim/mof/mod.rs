@@ -4,9 +4,10 @@
 //! expected, and the compiler goes on behind the declaration. Nesting, includes and inheritance are
 //! bounded, so no source makes it panic or run away.
 //!
-//! Two things are taken as WMI takes them, because the published classes need it: a class that is no
-//! association may have references (also arrays of them), and a property that has the name of an
-//! inherited one overrides it with or without `Override`.
+//! Three things are taken as WMI takes them, because the published classes need it: a class that is no
+//! association may have references (also arrays of them), a property that has the name of an
+//! inherited one overrides it with or without `Override`, and the parameters of an overriding method
+//! inherit no qualifiers.
 //!
 //! ```
 //! let mof = r#"
@@ -31,7 +32,7 @@ mod resolve;
 mod sources;
 mod typed;
 
-pub use compile::{Compilation, Compiled, check, compile};
+pub use compile::{Compilation, Compiled, check, compile, includes};
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use instances::{DeclaredInstance, parse_instance};
 pub use sources::SourceSet;

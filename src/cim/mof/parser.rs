@@ -8,7 +8,7 @@ use super::ast::{
     ClassItem, ElementItem, FlavorItem, InstanceItem, Item, MethodItem, QualifierItem, QualifierUse, Scope, Spanned,
     TypeItem, Value,
 };
-use super::diagnostic::{Problem, Span};
+use super::diagnostic::{Problem, Span, note};
 use super::lexer::{Lexer, Token, TokenKind};
 use crate::cim::CimType;
 
@@ -79,8 +79,12 @@ impl<'s> Parser<'s> {
         } else {
             self.token.span
         };
+        // A token that is malformed in itself was reported by the lexer.
+        if self.problems.last().is_some_and(|last| last.span == self.token.span && span == last.span) {
+            return Failed;
+        }
         let message = format!("unexpected {}", self.token.kind.describe());
-        self.problems.push(Problem::new(span, message, format!("expected {expected}")));
+        note(&mut self.problems, Problem::new(span, message, format!("expected {expected}")));
         Failed
     }
 
@@ -204,7 +208,7 @@ impl<'s> Parser<'s> {
         let Value::Text(node) = parameter.node else {
             let problem =
                 Problem::new(parameter.span, format!("malformed directive `{}`", name.node), "expected a string");
-            self.problems.push(problem);
+            note(&mut self.problems, problem);
             return Ok(None);
         };
         let text = Spanned { node, span: parameter.span };
@@ -226,11 +230,14 @@ impl<'s> Parser<'s> {
                     let scope = self.name("a scope")?;
                     match Scope::from_name(scope.node) {
                         Some(scope) => scopes.push(scope),
-                        None => self.problems.push(Problem::new(
-                            scope.span,
-                            format!("unknown scope `{}`", scope.node),
-                            "expected any, association, class, indication, method, parameter, property, reference or schema",
-                        )),
+                        None => note(
+                            &mut self.problems,
+                            Problem::new(
+                                scope.span,
+                                format!("unknown scope `{}`", scope.node),
+                                "expected any, association, class, indication, method, parameter, property, reference or schema",
+                            ),
+                        ),
                     }
                     if !self.accept(',') {
                         break;
@@ -262,11 +269,14 @@ impl<'s> Parser<'s> {
             "translatable" | "amended" => item.translatable = Some(true),
             // Of WMI: instances carry no qualifiers here.
             "toinstance" => {}
-            _ => self.problems.push(Problem::new(
-                name.span,
-                format!("unknown flavor `{}`", name.node),
-                "expected EnableOverride, DisableOverride, ToSubclass, Restricted or Translatable",
-            )),
+            _ => note(
+                &mut self.problems,
+                Problem::new(
+                    name.span,
+                    format!("unknown flavor `{}`", name.node),
+                    "expected EnableOverride, DisableOverride, ToSubclass, Restricted or Translatable",
+                ),
+            ),
         }
         Ok(())
     }
@@ -402,7 +412,7 @@ impl<'s> Parser<'s> {
         }
         let message = format!("unknown type `{}`", super::lexer::shorten(name));
         let expected = "expected a type such as string or uint32, or a class with REF";
-        self.problems.push(Problem::new(span, message, expected));
+        note(&mut self.problems, Problem::new(span, message, expected));
         Err(Failed)
     }
 

@@ -1,6 +1,6 @@
 //! From declarations to classes: inheritance, overriding and the checks a compiler owes its user.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use smol_str::SmolStr;
@@ -132,23 +132,28 @@ impl<'m> Resolver<'_, 'm> {
         let qualifiers = self.qualifiers.merge(inherited, &item.qualifiers, &place, self.interner, problems);
         let (mut properties, mut methods) =
             superclass.as_ref().map_or_else(Heritage::default, |class| self.heritage(class));
-        let mut seen: Vec<&str> = Vec::new();
+        let (inherited_properties, inherited_methods) = (properties.len(), methods.len());
+        let mut seen = HashSet::new();
         for element in &item.properties {
             if duplicate(&mut seen, element.name.node, element.name.span, "property", problems) {
                 continue;
             }
-            let inherited = properties.iter().position(|known| known.name == element.name.node);
-            let base = inherited.map(|index| properties.swap_remove(index));
-            properties.push(self.property(&name, element, base.as_deref(), problems));
+            // Only what is inherited can be overridden; the declared ones stand behind.
+            let mut candidates = properties.iter_mut().take(inherited_properties);
+            match candidates.find(|known| known.name == element.name.node) {
+                Some(slot) => *slot = self.property(&name, element, Some(&**slot), problems),
+                None => properties.push(self.property(&name, element, None, problems)),
+            }
         }
         seen.clear();
         for method in &item.methods {
             if duplicate(&mut seen, method.name.node, method.name.span, "method", problems) {
                 continue;
             }
-            let inherited = methods.iter().position(|known| known.name == method.name.node);
-            let base = inherited.map(|index| methods.swap_remove(index));
-            methods.push(self.method(&name, method, base.as_deref(), problems));
+            match methods.iter_mut().take(inherited_methods).find(|known| known.name == method.name.node) {
+                Some(slot) => *slot = self.method(&name, method, Some(&**slot), problems),
+                None => methods.push(self.method(&name, method, None, problems)),
+            }
         }
         ClassDeclaration::new(name, self.namespace.clone(), superclass, qualifiers, properties, methods)
     }
@@ -242,7 +247,7 @@ impl<'m> Resolver<'_, 'm> {
         check_override(&item.qualifiers, base.is_some(), problems);
         let inherited = base.map_or(&[][..], |base| &base.qualifiers);
         let qualifiers = self.qualifiers.merge(inherited, &item.qualifiers, &[Scope::Method], self.interner, problems);
-        let mut seen = Vec::new();
+        let mut seen = HashSet::new();
         let mut parameters = Vec::with_capacity(item.parameters.len());
         for parameter in &item.parameters {
             if !duplicate(&mut seen, parameter.name.node, parameter.name.span, "parameter", problems) {
@@ -318,18 +323,17 @@ impl<'m> Resolver<'_, 'm> {
 }
 
 /// Notes a name that was declared before in the same list.
-fn duplicate<'s>(seen: &mut Vec<&'s str>, name: &'s str, span: Span, what: &str, problems: &mut Vec<Problem>) -> bool {
-    if seen.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+fn duplicate(seen: &mut HashSet<ClassName>, name: &str, span: Span, what: &str, problems: &mut Vec<Problem>) -> bool {
+    let is_new = seen.insert(ClassName::new(name));
+    if !is_new {
         problems.push(Problem::new(span, format!("{what} `{}` is declared twice", shorten(name)), ""));
-        return true;
     }
-    seen.push(name);
-    false
+    !is_new
 }
 
 /// `Override` needs something to override.
 fn check_override(uses: &[super::ast::QualifierUse<'_>], has_base: bool, problems: &mut Vec<Problem>) {
     if !has_base && let Some(used) = uses.iter().find(|used| used.name.node.eq_ignore_ascii_case("Override")) {
-        problems.push(Problem::new(used.name.span, "nothing of this name is inherited", "nothing to override"));
+        problems.push(Problem::new(used.name.span, "nothing to override", "no superclass declares this name"));
     }
 }

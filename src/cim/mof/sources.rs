@@ -5,8 +5,8 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use super::ast::{ClassItem, InstanceItem, Item, QualifierItem};
+use super::compile::{Compilation, includes};
 use super::diagnostic::{Diagnostics, Problem, Span};
-use super::parser::parse_source;
 use crate::cim::{ClassName, normalize_namespace};
 
 /// How deep includes may nest.
@@ -54,13 +54,7 @@ pub(super) fn load<'s>(roots: &[&str], sources: &'s (impl SourceSet + ?Sized)) -
             }
             continue;
         };
-        if text.contains('#') {
-            let (items, _) = parse_source(&text);
-            wanted.extend(items.iter().rev().filter_map(|item| match item {
-                Item::Include(target) => Some(join(&name, &target.node)),
-                _ => None,
-            }));
-        }
+        wanted.extend(includes(&name, &text).into_iter().rev());
         loaded.files.push(SourceFile { name, text });
     }
     loaded
@@ -111,18 +105,28 @@ pub(super) type ParsedFile<'m> = (&'m SourceFile<'m>, Vec<Item<'m>>);
 /// Sorts the productions into namespaces, following the includes.
 pub(super) fn collect<'m>(
     files: &'m [ParsedFile<'m>],
-    roots: &[&str],
-    prelude: Option<&str>,
-    default_namespace: &str,
+    compilation: &Compilation<'_>,
     diagnostics: &mut Diagnostics,
 ) -> Vec<NamespaceDraft<'m>> {
     let by_name = files.iter().enumerate().map(|(index, (file, _))| (file.name.as_str(), index)).collect();
-    let prelude = prelude.map(ToOwned::to_owned);
-    let mut collector =
-        Collector { files, by_name, prelude, namespaces: Vec::new(), visited: HashSet::new(), diagnostics };
-    for root in roots {
-        if let Some(&file) = collector.by_name.get(root) {
-            collector.file(file, &mut normalize_namespace(default_namespace).into_owned(), &mut Vec::new());
+    let prelude = compilation.prelude.map(ToOwned::to_owned);
+    let mut collector = Collector {
+        files,
+        by_name,
+        prelude,
+        namespaces: Vec::new(),
+        visited: HashSet::new(),
+        is_library: false,
+        library: HashSet::new(),
+        diagnostics,
+    };
+    let namespace = normalize_namespace(compilation.default_namespace);
+    for (roots, is_library) in [(&compilation.library, true), (&compilation.roots, false)] {
+        collector.is_library = is_library;
+        for root in roots {
+            if let Some(&file) = collector.by_name.get(root) {
+                collector.file(file, &mut namespace.clone().into_owned(), &mut Vec::new());
+            }
         }
     }
     collector.namespaces
@@ -134,6 +138,9 @@ struct Collector<'m, 'd> {
     prelude: Option<String>,
     namespaces: Vec<NamespaceDraft<'m>>,
     visited: HashSet<(usize, String)>,
+    /// Whether the files at hand are those of the library, and which ones were.
+    is_library: bool,
+    library: HashSet<usize>,
     diagnostics: &'d mut Diagnostics,
 }
 
@@ -157,7 +164,9 @@ impl<'m> Collector<'m, '_> {
             let index = self.namespaces.len() - 1;
             let prelude = self.prelude.as_deref().and_then(|prelude| self.by_name.get(prelude).copied());
             if let Some(prelude) = prelude {
+                let is_library = std::mem::replace(&mut self.is_library, true);
                 self.file(prelude, &mut name.to_owned(), &mut Vec::new());
+                self.is_library = is_library;
             }
             index
         })
@@ -168,6 +177,9 @@ impl<'m> Collector<'m, '_> {
         let Some((source, items)) = self.files.get(file) else { return };
         if !self.visited.insert((file, namespace.to_ascii_lowercase())) {
             return;
+        }
+        if self.is_library {
+            self.library.insert(file);
         }
         stack.push(file);
         for item in items {
@@ -219,6 +231,9 @@ impl<'m> Collector<'m, '_> {
             Entry::Vacant(slot) => {
                 slot.insert((file, item));
             }
+            Entry::Occupied(mut known) if !self.is_library && self.library.contains(&known.get().0) => {
+                known.insert((file, item));
+            }
             Entry::Occupied(_) => {
                 let message = format!("qualifier `{}` is declared twice", item.name.node);
                 self.problem(file, item.name.span, message, "");
@@ -236,6 +251,11 @@ impl<'m> Collector<'m, '_> {
                 draft.classes.push((file, item));
             }
             Entry::Occupied(known) => {
+                let slot = draft.classes.get_mut(*known.get());
+                if let Some(slot) = slot.filter(|slot| !self.is_library && self.library.contains(&slot.0)) {
+                    *slot = (file, item);
+                    return;
+                }
                 let message = format!("class `{}` is declared twice in {namespace}", known.key());
                 self.problem(file, item.name.span, message, "");
             }
