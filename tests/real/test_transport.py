@@ -200,7 +200,9 @@ class Http(OneServer):
         for content, headers in [(body, {}), (chunks(), {"Transfer-Encoding": "chunked"})]:
             connection = self.connection()
             try:
-                connection.request("POST", "/wsman", content, {**self.headers(), **headers})
+                connection.request(
+                    "POST", "/wsman", content, {**self.headers(), **headers}, encode_chunked=bool(headers)
+                )
             except (BrokenPipeError, ConnectionResetError):
                 # The server may stop reading; its answer is there all the same.
                 pass
