@@ -15,8 +15,8 @@ use crate::backend;
 use crate::cimom::{ObjectManager, ProviderRegistry};
 use crate::config::{Config, Protocol};
 use crate::engine::{Engine, EngineOptions, SqliteStore};
-use crate::providers;
-use crate::time::Clock;
+use crate::providers::{self, ProviderOptions};
+use crate::time::{Clock, Guid, IdSource};
 use crate::transport::auth::PasswordKeeper;
 use crate::transport::{AuthPolicy, Limits, Listener, Server, TlsError, TlsIdentity};
 use crate::wsman::{self, Identity, Service, ServiceOptions};
@@ -187,6 +187,8 @@ async fn engine(config: &mut Config, machine: &str) -> Result<Arc<Engine>, AppEr
 fn service(config: &Config, engine: &Arc<Engine>, machine: &str) -> Result<Service, AppError> {
     let schema = providers::generated::load().map_err(|diagnostics| AppError::Schema(diagnostics.render()))?;
     let mut registry = ProviderRegistry::new();
+    let options = ProviderOptions::new(machine, installation(&config.data_dir)?);
+    providers::register(&mut registry, &schema, engine, &options)?;
     providers::storage::register(&mut registry, &schema, Arc::clone(engine), machine)?;
     let unknown = registry.unknown_classes(&schema);
     if !unknown.is_empty() {
@@ -207,6 +209,22 @@ fn service(config: &Config, engine: &Arc<Engine>, machine: &str) -> Result<Servi
         ..ServiceOptions::default()
     };
     Ok(Service::new(manager, Arc::new(SystemClock), Arc::new(RandomIds), options))
+}
+
+/// The identity of this installation, made at the first start and kept beside the store.
+fn installation(data_dir: &Path) -> Result<Guid, AppError> {
+    let file = data_dir.join("installation");
+    match fs::read_to_string(&file) {
+        Ok(text) => text
+            .parse()
+            .map_err(|error| AppError::Read(file, std::io::Error::new(std::io::ErrorKind::InvalidData, error))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let id = RandomIds.new_guid();
+            fs::write(&file, format!("{id}\n")).map_err(|error| AppError::Write(file, error))?;
+            Ok(id)
+        }
+        Err(error) => Err(AppError::Read(file, error)),
+    }
 }
 
 /// The schemes that are on, as Identify tells them.
