@@ -7,6 +7,9 @@
 
 mod basic;
 mod keeper;
+mod negotiate;
+mod ntlm;
+mod spnego;
 mod users;
 
 use hyper::HeaderMap;

@@ -1,0 +1,148 @@
+//! Signing and sealing with extended session security ([MS-NLMP] §3.4).
+
+use std::fmt;
+
+use rc4::{Rc4, StreamCipher};
+use zeroize::Zeroizing;
+
+use super::crypto::{Block, Key, equal, hmac_md5, md5, rc4};
+use super::message::flag;
+
+/// Why a message cannot be sealed or unsealed. Afterwards the context is of no more use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(in crate::transport) enum SealError {
+    /// Changed, repeated, out of order, or of another context.
+    #[error("the signature of the message is wrong")]
+    Signature,
+    /// All sequence numbers were used.
+    #[error("the context is used up")]
+    Exhausted,
+}
+
+/// The keys of both directions. Messages must be unsealed in the order in which they arrive and sealed
+/// in the order in which they leave.
+pub(in crate::transport) struct SecurityContext {
+    client: Direction,
+    server: Direction,
+    key_exchange: bool,
+    can_seal: bool,
+}
+
+impl fmt::Debug for SecurityContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SecurityContext").field("can_seal", &self.can_seal).finish_non_exhaustive()
+    }
+}
+
+struct Direction {
+    sign_key: Key,
+    seal_key: Key,
+    cipher: Rc4,
+    sequence: u32,
+}
+
+impl SecurityContext {
+    pub(super) fn new(session_key: &Block, flags: u32) -> Self {
+        let direction = |sign: &[u8], seal: &[u8]| {
+            let seal_key = Zeroizing::new(md5(&[session_key, seal]));
+            Direction {
+                sign_key: Zeroizing::new(md5(&[session_key, sign])),
+                cipher: rc4(&seal_key),
+                seal_key,
+                sequence: 0,
+            }
+        };
+        Self {
+            client: direction(
+                b"session key to client-to-server signing key magic constant\0",
+                b"session key to client-to-server sealing key magic constant\0",
+            ),
+            server: direction(
+                b"session key to server-to-client signing key magic constant\0",
+                b"session key to server-to-client sealing key magic constant\0",
+            ),
+            key_exchange: flags & flag::KEY_EXCHANGE != 0,
+            // The weak variants cut the key to 56 or 40 bits first; they are not carried.
+            can_seal: flags & flag::SEAL != 0 && flags & flag::KEY_128 != 0,
+        }
+    }
+
+    /// Whether the client can seal.
+    pub(in crate::transport) const fn can_seal(&self) -> bool {
+        self.can_seal
+    }
+
+    /// Seals an answer in place and returns its signature.
+    pub(in crate::transport) fn seal(&mut self, message: &mut [u8]) -> Result<Block, SealError> {
+        self.server.seal(message, self.key_exchange)
+    }
+
+    /// Unseals a request in place.
+    pub(in crate::transport) fn unseal(&mut self, signature: &Block, message: &mut [u8]) -> Result<(), SealError> {
+        self.client.unseal(signature, message, self.key_exchange)
+    }
+
+    /// Compares the client's `mechListMIC` (`authentication.md` §4).
+    pub(in super::super) fn verify_mech_list(&mut self, list: &[u8], mic: &[u8]) -> bool {
+        equal(&self.client.sign_once(list, self.key_exchange), mic)
+    }
+
+    /// Makes our `mechListMIC`.
+    pub(in super::super) fn sign_mech_list(&mut self, list: &[u8]) -> Block {
+        self.server.sign_once(list, self.key_exchange)
+    }
+
+    /// The client's side of the same context.
+    #[cfg(test)]
+    pub(in crate::transport) fn mirrored(mut self) -> Self {
+        std::mem::swap(&mut self.client, &mut self.server);
+        self
+    }
+}
+
+impl Direction {
+    fn seal(&mut self, message: &mut [u8], key_exchange: bool) -> Result<Block, SealError> {
+        let mac = hmac_md5(&self.sign_key, &[&self.sequence.to_le_bytes(), message]);
+        self.cipher.apply_keystream(message);
+        let signature = self.signature(&mac, key_exchange);
+        self.advance()?;
+        Ok(signature)
+    }
+
+    fn unseal(&mut self, signature: &Block, message: &mut [u8], key_exchange: bool) -> Result<(), SealError> {
+        self.cipher.apply_keystream(message);
+        let mac = hmac_md5(&self.sign_key, &[&self.sequence.to_le_bytes(), message]);
+        let expected = self.signature(&mac, key_exchange);
+        if !equal(&expected, signature) {
+            return Err(SealError::Signature);
+        }
+        self.advance()
+    }
+
+    /// A signature by itself. It takes a sequence number, but the key stream starts anew after it.
+    fn sign_once(&mut self, message: &[u8], key_exchange: bool) -> Block {
+        let mac = hmac_md5(&self.sign_key, &[&self.sequence.to_le_bytes(), message]);
+        let signature = self.signature(&mac, key_exchange);
+        self.cipher = rc4(&self.seal_key);
+        // It is made once, in the handshake, so the sequence is at its beginning.
+        self.sequence = self.sequence.saturating_add(1);
+        signature
+    }
+
+    /// Version 1, half of the MAC (enciphered when keys were exchanged), sequence number.
+    fn signature(&mut self, mac: &Block, key_exchange: bool) -> Block {
+        let [a, b, c, d, e, f, g, h, ..] = *mac;
+        let mut half = [a, b, c, d, e, f, g, h];
+        if key_exchange {
+            self.cipher.apply_keystream(&mut half);
+        }
+        let [a, b, c, d, e, f, g, h] = half;
+        let [s, t, u, v] = self.sequence.to_le_bytes();
+        [1, 0, 0, 0, a, b, c, d, e, f, g, h, s, t, u, v]
+    }
+
+    fn advance(&mut self) -> Result<(), SealError> {
+        self.sequence = self.sequence.checked_add(1).ok_or(SealError::Exhausted)?;
+        Ok(())
+    }
+}
