@@ -5,6 +5,10 @@
 #[cfg(test)]
 mod backend_contract;
 #[cfg(test)]
+mod captures;
+#[cfg(test)]
+mod client;
+#[cfg(test)]
 mod codecs;
 #[cfg(test)]
 mod config;
@@ -25,8 +29,18 @@ mod fuzz_regression;
 #[cfg(test)]
 mod layering;
 #[cfg(test)]
+mod providers_support;
+#[cfg(test)]
+mod providers_workflows;
+#[cfg(test)]
 mod schema;
 #[cfg(test)]
+mod storage_provider;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
 mod transport;
+#[cfg(test)]
+mod tree;
 #[cfg(test)]
 mod wsman;

@@ -1,0 +1,44 @@
+//! `ModifySystemSettings`: new names, notes and settings of machines and snapshots (`snapshot-semantics` §1, §2).
+
+use smol_str::SmolStr;
+
+use super::answers::{DONE, INVALID_PARAMETER, Refusal};
+use super::arguments::Arguments;
+use super::element::{Element, SETTING_DATA};
+use super::scope::Scope;
+use super::snapshot_settings::Given;
+use crate::cim::{ClassName, ObjectPath};
+use crate::cimom::MethodResult;
+use crate::engine::{ShutdownAction, StartupAction, SystemChange, UserSnapshotType};
+
+/// Changes what can be changed and leaves the rest of the record alone: clients send the whole of it back.
+pub(super) async fn modify_system_settings(
+    scope: &Scope,
+    mut arguments: Arguments<'_>,
+) -> Result<MethodResult, Refusal> {
+    let argument = arguments.required("SystemSettings")?;
+    let given = Given::read(&scope.shared.schema, &argument)?
+        .filter(|given| given.is_a("CIM_VirtualSystemSettingData"))
+        .ok_or(Refusal::Code(INVALID_PARAMETER))?;
+    let id = given.text("InstanceID").ok_or(Refusal::Code(INVALID_PARAMETER))?;
+    let path = ObjectPath::relative(ClassName::from_static(SETTING_DATA)).with_key("InstanceID", id);
+    let name = given.text("ElementName").map(SmolStr::new);
+    let engine = &scope.shared.engine;
+    match Element::find(SETTING_DATA, &path, scope) {
+        Some(Element::Settings(system)) => engine.modify_system(system, system_change(&given, name)).await?,
+        Some(Element::Snapshot(snapshot)) => engine.modify_snapshot(snapshot, name, given.notes()).await?,
+        _ => return Err(Refusal::Code(INVALID_PARAMETER)),
+    }
+    Ok(MethodResult::returning(DONE))
+}
+
+fn system_change(given: &Given, name: Option<SmolStr>) -> SystemChange {
+    SystemChange {
+        name,
+        notes: given.notes(),
+        user_snapshot_type: given.number("UserSnapshotType").and_then(UserSnapshotType::from_number),
+        incremental_backup: given.boolean("IncrementalBackupEnabled"),
+        startup_action: given.number("AutomaticStartupAction").and_then(StartupAction::from_number),
+        shutdown_action: given.number("AutomaticShutdownAction").and_then(ShutdownAction::from_number),
+    }
+}

@@ -1,0 +1,175 @@
+//! Which provider serves which class.
+
+use std::sync::Arc;
+
+use super::ProviderOptions;
+use super::association::{Association, Associations};
+use super::collection_service::{CollectionManagement, CollectionSnapshotService};
+use super::collections::{Collections, SnapshotCollections};
+use super::computer_system::{ComputerSystemMethods, ComputerSystems};
+use super::element::{
+    COMPUTER_SYSTEM, JOB, MANAGEMENT_COLLECTION, PROFILE, REDUNDANCY_SET, RESOURCE_DATA, SETTING_DATA,
+    SNAPSHOT_COLLECTION, STORAGE_DATA, SYSTEM_COLLECTION,
+};
+use super::family::{Family, Instances};
+use super::identify::Identify;
+use super::job::Jobs;
+use super::job_methods::JobMethods;
+use super::management_service::ManagementService;
+use super::records::{Capability, Service};
+use super::scope::{CLUSTER_NAMESPACE, HOST_NAMESPACE, INTEROP_NAMESPACE, OMI_NAMESPACE, Shared};
+use super::setting_data::SettingData;
+use super::snapshot_service::SnapshotService;
+use super::{devices, links, services};
+use crate::cim::{CimError, CimStatus, Schema};
+use crate::cimom::{MethodProvider, ProviderRegistry};
+use crate::engine::{CollectionKind, Engine};
+
+/// The associations of both virtualization namespaces.
+static COMMON: [&Association; 14] = [
+    &links::SNAPSHOT_OF_SYSTEM,
+    &links::MOST_CURRENT,
+    &links::PARENT_CHILD,
+    &links::SETTINGS_DEFINE_STATE,
+    &links::AFFECTED_JOB_ELEMENT,
+    &links::OWNING_JOB_ELEMENT,
+    &links::SERVICE_AFFECTS,
+    &links::HOSTED_SERVICE,
+    &links::HOSTED_DEPENDENCY,
+    &links::COLLECTED_SYSTEMS,
+    &links::COLLECTED_COLLECTIONS,
+    &links::COLLECTED_SNAPSHOTS,
+    &links::SNAPSHOT_OF_COLLECTION,
+    &links::CONFORMS,
+];
+
+/// The associations a single host has and a cluster has not.
+static HOST_ONLY: [&Association; 3] = [&links::LAST_APPLIED, &links::SETTING_COMPONENT, &links::ELEMENT_CAPABILITIES];
+
+/// The associations a cluster has and a single host has not.
+static CLUSTER_ONLY: [&Association; 3] =
+    [&links::COMPONENT_CS, &links::CONCRETE_IDENTITY, &links::MEMBER_OF_COLLECTION];
+
+/// The associations of the profiles.
+static INTEROP: [&Association; 2] = [&links::STANDALONE_CONFORMS, &links::CLUSTER_CONFORMS];
+
+/// Registers the providers of machines, snapshots, jobs and collections.
+///
+/// # Errors
+/// A [`CimError`] when the schema does not have a class, or a class not the properties, that a provider serves.
+pub fn register(
+    registry: &mut ProviderRegistry,
+    schema: &Schema,
+    engine: &Arc<Engine>,
+    options: &ProviderOptions,
+) -> Result<(), CimError> {
+    for name in [HOST_NAMESPACE, CLUSTER_NAMESPACE] {
+        let mut namespace = Namespace::open(registry, schema, engine, options, name)?;
+        namespace.virtualization()?;
+    }
+    Namespace::open(registry, schema, engine, options, HOST_NAMESPACE)?.host_only()?;
+    Namespace::open(registry, schema, engine, options, CLUSTER_NAMESPACE)?.cluster_only()?;
+    Namespace::open(registry, schema, engine, options, INTEROP_NAMESPACE)?.interop()?;
+    Namespace::open(registry, schema, engine, options, OMI_NAMESPACE)?.omi()
+}
+
+/// The registration of one namespace.
+struct Namespace<'r> {
+    registry: &'r mut ProviderRegistry,
+    shared: Arc<Shared>,
+    name: &'static str,
+}
+
+impl<'r> Namespace<'r> {
+    fn open(
+        registry: &'r mut ProviderRegistry,
+        schema: &Schema,
+        engine: &Arc<Engine>,
+        options: &ProviderOptions,
+        name: &'static str,
+    ) -> Result<Self, CimError> {
+        let namespace = schema
+            .namespace(name)
+            .ok_or_else(|| CimError::new(CimStatus::InvalidNamespace, format!("the schema has no namespace {name}")))?;
+        let shared = Shared { engine: Arc::clone(engine), options: options.clone(), schema: Arc::clone(namespace) };
+        Ok(Self { registry, shared: Arc::new(shared), name })
+    }
+
+    fn family(&mut self, class: &'static str, family: impl Family) {
+        self.registry.instance(self.name, class, Arc::new(Instances::new(&self.shared, family)));
+    }
+
+    fn methods(&mut self, class: &'static str, provider: impl MethodProvider + 'static) {
+        self.registry.method(self.name, class, Arc::new(provider));
+    }
+
+    fn associations(&mut self, all: &'static [&'static Association]) -> Result<(), CimError> {
+        for association in all {
+            let class = self.shared.class(association.class)?;
+            let provider = Associations::new(&self.shared, association, class);
+            self.registry.association(self.name, association.class, Arc::new(provider));
+        }
+        Ok(())
+    }
+
+    /// What both virtualization namespaces have.
+    fn virtualization(&mut self) -> Result<(), CimError> {
+        let shared = Arc::clone(&self.shared);
+        let host = &shared.options.host_name;
+        self.family(COMPUTER_SYSTEM, ComputerSystems::new(shared.class(COMPUTER_SYSTEM)?, host)?);
+        self.methods(COMPUTER_SYSTEM, ComputerSystemMethods { shared: Arc::clone(&shared) });
+        self.family(SETTING_DATA, SettingData::new(shared.class(SETTING_DATA)?)?);
+        self.family(JOB, Jobs::new(shared.class(JOB)?, shared.engine.job_retention())?);
+        self.methods(JOB, JobMethods { shared: Arc::clone(&shared) });
+        let (machines, groups) = (CollectionKind::Machines, CollectionKind::Collections);
+        self.family(SYSTEM_COLLECTION, Collections::new(shared.class(SYSTEM_COLLECTION)?, machines)?);
+        self.family(MANAGEMENT_COLLECTION, Collections::new(shared.class(MANAGEMENT_COLLECTION)?, groups)?);
+        self.family(SNAPSHOT_COLLECTION, SnapshotCollections::new(shared.class(SNAPSHOT_COLLECTION)?)?);
+        self.family(PROFILE, services::profiles(shared.class(PROFILE)?)?);
+        for service in Service::ALL {
+            let class = service.class_name();
+            self.family(class, services::service(shared.class(class)?, service, host)?);
+        }
+        self.methods(Service::Snapshots.class_name(), SnapshotService { shared: Arc::clone(&shared) });
+        self.methods(Service::Management.class_name(), ManagementService { shared: Arc::clone(&shared) });
+        let collection_snapshots = CollectionSnapshotService { shared: Arc::clone(&shared) };
+        self.methods(Service::CollectionSnapshots.class_name(), collection_snapshots);
+        self.methods(Service::Collections.class_name(), CollectionManagement { shared });
+        self.associations(&COMMON)
+    }
+
+    /// What only a single host has.
+    fn host_only(&mut self) -> Result<(), CimError> {
+        let shared = Arc::clone(&self.shared);
+        for class in [STORAGE_DATA, RESOURCE_DATA] {
+            self.family(class, devices::family(&shared, class)?);
+        }
+        for capability in Capability::ALL {
+            let class = capability.class_name();
+            self.family(class, services::capability(shared.class(class)?, capability, &shared)?);
+        }
+        self.associations(&HOST_ONLY)
+    }
+
+    /// What only a cluster has.
+    fn cluster_only(&mut self) -> Result<(), CimError> {
+        let shared = Arc::clone(&self.shared);
+        let set = services::redundancy_set(shared.class(REDUNDANCY_SET)?, &shared.options.host_name)?;
+        self.family(REDUNDANCY_SET, set);
+        self.associations(&CLUSTER_ONLY)
+    }
+
+    /// The profiles.
+    fn interop(&mut self) -> Result<(), CimError> {
+        let profiles = services::profiles(self.shared.class(PROFILE)?)?;
+        self.family(PROFILE, profiles);
+        self.associations(&INTEROP)
+    }
+
+    /// The server's own description.
+    fn omi(&mut self) -> Result<(), CimError> {
+        let identify = Identify::new(self.shared.class("OMI_Identify")?, &self.shared.options)?;
+        self.registry.instance(self.name, "OMI_Identify", Arc::new(identify));
+        Ok(())
+    }
+}

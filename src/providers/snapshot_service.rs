@@ -1,0 +1,110 @@
+//! The methods of `Msvm_VirtualSystemSnapshotService`, through which those of its abstract base are reached as
+//! well (`snapshot-semantics` §3 and §4).
+
+use std::sync::Arc;
+
+use super::answers::{INVALID_TYPE, NOT_SUPPORTED, NOT_SUPPORTED_AT_ALL, Refusal, accepted, answer};
+use super::arguments::Arguments;
+use super::element::Element;
+use super::scope::{Scope, Shared};
+use super::snapshot_settings::snapshot_settings;
+use crate::cim::{CimError, ClassDeclaration, MethodDeclaration, ObjectPath};
+use crate::cimom::{BoxFuture, CallContext, MethodArguments, MethodProvider, MethodResult};
+use crate::engine::{CreateSnapshot, Outcome, SnapshotType};
+
+/// Carries out the methods of the snapshot service.
+pub(super) struct SnapshotService {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl MethodProvider for SnapshotService {
+    fn invoke<'a>(
+        &'a self,
+        cx: &'a CallContext,
+        _: &'a Arc<ClassDeclaration>,
+        _: &'a ObjectPath,
+        method: &'a MethodDeclaration,
+        arguments: MethodArguments,
+    ) -> BoxFuture<'a, Result<MethodResult, CimError>> {
+        Box::pin(async move {
+            let scope = Scope::new(&self.shared, cx);
+            let arguments = Arguments::new(&scope, arguments);
+            let user = cx.principal.name();
+            answer(match method.name.as_str() {
+                "CreateSnapshot" => create(&scope, arguments, user).await,
+                "ApplySnapshot" => apply(&scope, arguments, user).await,
+                "DestroySnapshot" => destroy(&scope, arguments, user).await,
+                "DestroySnapshotTree" => destroy_tree(&scope, arguments, user).await,
+                "ClearSnapshotState" => clear_state(&scope, arguments, user).await,
+                "ConvertToReferencePoint" => convert(&scope, arguments, user).await,
+                "RequestStateChange" | "StartService" | "StopService" => Err(Refusal::Code(NOT_SUPPORTED_AT_ALL)),
+                _ => Err(Refusal::Code(NOT_SUPPORTED)),
+            })
+        })
+    }
+}
+
+async fn create(scope: &Scope, mut arguments: Arguments<'_>, user: &str) -> Result<MethodResult, Refusal> {
+    let system = arguments.system("AffectedSystem")?;
+    let snapshot_type = snapshot_type(arguments.number("SnapshotType")?)?;
+    let settings = snapshot_settings(&scope.shared.schema, &arguments.optional("SnapshotSettings"))?;
+    let request = CreateSnapshot { system, snapshot_type, settings };
+    let outcome = scope.shared.engine.create_snapshot(request, user).await?;
+    let answer = accepted(scope, &outcome);
+    // With a job the result stays null until it is there (`hyperv-host.md` §7).
+    Ok(match outcome {
+        Outcome::Done(snapshot) => answer.with("ResultingSnapshot", Element::Snapshot(snapshot).path(scope)),
+        Outcome::Started { .. } => answer,
+    })
+}
+
+/// The types of the per-machine service. Those of the collection service have other numbers.
+const fn snapshot_type(number: u64) -> Result<SnapshotType, Refusal> {
+    match number {
+        2 => Ok(SnapshotType::Full),
+        3 => Ok(SnapshotType::Disk),
+        32768 => Ok(SnapshotType::Recovery),
+        34818 => Ok(SnapshotType::Automatic),
+        _ => Err(Refusal::Code(INVALID_TYPE)),
+    }
+}
+
+async fn apply(scope: &Scope, mut arguments: Arguments<'_>, user: &str) -> Result<MethodResult, Refusal> {
+    let snapshot = arguments.snapshot("Snapshot")?;
+    Ok(accepted(scope, &scope.shared.engine.apply_snapshot(snapshot, user).await?))
+}
+
+async fn destroy(scope: &Scope, mut arguments: Arguments<'_>, user: &str) -> Result<MethodResult, Refusal> {
+    let snapshot = arguments.snapshot("AffectedSnapshot")?;
+    Ok(accepted(scope, &scope.shared.engine.destroy_snapshot(snapshot, user).await?))
+}
+
+async fn destroy_tree(scope: &Scope, mut arguments: Arguments<'_>, user: &str) -> Result<MethodResult, Refusal> {
+    let snapshot = arguments.snapshot("SnapshotSettingData")?;
+    Ok(accepted(scope, &scope.shared.engine.destroy_snapshot_tree(snapshot, user).await?))
+}
+
+async fn clear_state(scope: &Scope, mut arguments: Arguments<'_>, user: &str) -> Result<MethodResult, Refusal> {
+    let snapshot = arguments.snapshot("SnapshotSettingData")?;
+    Ok(accepted(scope, &scope.shared.engine.clear_snapshot_state(snapshot, user).await?))
+}
+
+/// A back-end without change tracking refuses with 32770; the reason is logged where refusals become numbers.
+async fn convert(scope: &Scope, mut arguments: Arguments<'_>, user: &str) -> Result<MethodResult, Refusal> {
+    let snapshot = arguments.snapshot("AffectedSnapshot")?;
+    Ok(accepted(scope, &scope.shared.engine.convert_to_reference_point(snapshot, user).await?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_types_of_the_table_are_taken() {
+        for number in 0..=65535_u64 {
+            let known = matches!(number, 2 | 3 | 32768 | 34818);
+            assert_eq!(snapshot_type(number).is_ok(), known, "{number}");
+        }
+        assert!(matches!(snapshot_type(32769), Err(Refusal::Code(6))));
+    }
+}
