@@ -19,6 +19,8 @@ mod engine_crash;
 #[cfg(test)]
 mod engine_failures;
 #[cfg(test)]
+mod engine_kill;
+#[cfg(test)]
 mod engine_model;
 #[cfg(test)]
 mod engine_support;
