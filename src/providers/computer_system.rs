@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::answers::{INVALID_PARAMETER, NOT_SUPPORTED, Refusal, accepted, answer};
-use super::arguments::Arguments;
+use super::arguments::required;
 use super::element::{COMPUTER_SYSTEM, Element, guid_text};
 use super::family::Family;
+use super::generated::ComputerSystemRequestStateChangeInput;
 use super::scope::{Scope, Shared};
 use crate::cim::{
     CimDateTime, CimError, CimInstance, CimValue, ClassDeclaration, InstanceBuilder, MethodDeclaration, ObjectPath,
@@ -173,7 +174,8 @@ async fn request_state_change(
     element: Element,
     arguments: MethodArguments,
 ) -> Result<MethodResult, Refusal> {
-    let number = Arguments::new(scope, arguments).number("RequestedState")?;
+    let input = ComputerSystemRequestStateChangeInput::from_arguments(arguments);
+    let number = required(input.requested_state)?;
     let requested = match number {
         2 => RequestedState::Enabled,
         3 => RequestedState::Disabled,

@@ -74,15 +74,13 @@ pub(super) fn capability(
             .set("ElementNameEditSupported", true)
             .set("MaxElementNameLen", 100_u16)
             .set("RequestedStatesSupported", states),
-        Capability::Snapshots => {
-            let types = if able.memory { vec![2_u16, 3, 32768] } else { vec![3_u16, 32768] };
-            builder
-                .set("Caption", "Snapshot Service Capabilities")
-                .set("Description", "Which snapshots the snapshot service can make")
-                .set("ElementName", "Snapshot Service Capabilities")
-                .set("AynchronousMethodsSupported", [2_u16, 3, 4])
-                .set("SnapshotTypesSupported", types)
-        }
+        // Every back-end takes full snapshots, if only of machines that are off.
+        Capability::Snapshots => builder
+            .set("Caption", "Snapshot Service Capabilities")
+            .set("Description", "Which snapshots the snapshot service can make")
+            .set("ElementName", "Snapshot Service Capabilities")
+            .set("AynchronousMethodsSupported", [2_u16, 3, 4])
+            .set("SnapshotTypesSupported", [2_u16, 3, 32768]),
     };
     Ok(FixedRecords { records: vec![(Element::Capability(capability), builder.build()?)] })
 }

@@ -7,6 +7,12 @@ mod config;
 #[cfg(test)]
 mod layering;
 #[cfg(test)]
+mod providers_codes;
+#[cfg(test)]
+mod providers_instances;
+#[cfg(test)]
+mod providers_links;
+#[cfg(test)]
 mod providers_support;
 #[cfg(test)]
 mod providers_workflows;
