@@ -21,11 +21,10 @@ pub(super) fn element(scope: &Scope, path: Option<&ObjectPath>, classes: &[&str]
     let path = required(path)?;
     let fits =
         |class: &&&str| scope.shared.schema.class(class).is_some_and(|class| class.is_a(path.class_name().as_str()));
-    let found = match is_local(path, scope) {
-        true => classes.iter().filter(fits).find_map(|class| Element::find(class, path, scope)),
-        false => None,
-    };
-    required(found)
+    if !is_local(path, scope) {
+        return Err(Refusal::Code(INVALID_PARAMETER));
+    }
+    required(classes.iter().filter(fits).find_map(|class| Element::find(class, path, scope)))
 }
 
 /// A reference to a virtual machine; the host is none.

@@ -37,10 +37,7 @@ impl Family for Collections {
     }
 
     fn instance(&self, scope: &Scope, element: Element) -> Result<Option<CimInstance>, CimError> {
-        let id = match element {
-            Element::SystemCollection(id) | Element::ManagementCollection(id) => id,
-            _ => return Ok(None),
-        };
+        let (Element::SystemCollection(id) | Element::ManagementCollection(id)) = element else { return Ok(None) };
         let Some(collection) = scope.view.collection(id).filter(|collection| collection.kind == self.kind) else {
             return Ok(None);
         };

@@ -127,7 +127,7 @@ const fn enabled_default(state: SystemState) -> u16 {
     }
 }
 
-/// OperationalStatus and its words: in service with what a job does, else OK (`snapshot-semantics` §3).
+/// `OperationalStatus` and its words: in service with what a job does, else OK (`snapshot-semantics` §3).
 pub(super) fn status(system: &VirtualSystem) -> (CimValue, CimValue) {
     let Some(activity) = system.activity else {
         return ([2_u16].into(), ["Operating normally"].into());

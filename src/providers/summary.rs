@@ -56,7 +56,7 @@ fn summary(
     builder.build().map(Some)
 }
 
-/// Sets what one number of RequestedInformation stands for. What is not known of a machine stays null, which is
+/// Sets what one number of `RequestedInformation` stands for. What is not known of a machine stays null, which is
 /// what a host answers for machines that are off.
 fn set(
     builder: InstanceBuilder,

@@ -16,6 +16,9 @@ fn create<'a>(path: &ObjectPath, snapshot_type: u16) -> Vec<(&'a str, CimValue)>
     vec![("AffectedSystem", path.clone().into()), ("SnapshotType", CimValue::Uint16(snapshot_type))]
 }
 
+/// Target, method and arguments.
+type Call<'a> = (ObjectPath, &'a str, &'a [(&'static str, CimValue)]);
+
 fn collection(id: &str) -> ObjectPath {
     ObjectPath::new(V2, ClassName::new("Msvm_VirtualSystemCollection")).with_key("CollectionID", id)
 }
@@ -66,7 +69,7 @@ async fn types_and_missing_parameters() {
     let made = host.associators(&job.path(V2), "", Some("CIM_VirtualSystemSettingData"), None);
     assert_eq!(made[0].get("IsAutomaticSnapshot"), &CimValue::Boolean(true));
 
-    let missing: [(ObjectPath, &str, &[(&str, CimValue)]); 7] = [
+    let missing: [Call<'_>; 7] = [
         (snapshot_service(V2), "CreateSnapshot", &[("SnapshotType", CimValue::Uint16(2))]),
         (snapshot_service(V2), "CreateSnapshot", &[("AffectedSystem", system(WEB).into())]),
         (snapshot_service(V2), "ApplySnapshot", &[("Snapshot", CimValue::Null)]),
