@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::answers::{INVALID_PARAMETER, NOT_SUPPORTED, Refusal, accepted, answer};
 use super::arguments::required;
 use super::element::{COMPUTER_SYSTEM, Element, guid_text};
-use super::family::Family;
+use super::family::{Elements, Family};
 use super::generated::ComputerSystemRequestStateChangeInput;
 use super::scope::{Scope, Shared};
 use crate::cim::{
@@ -58,9 +58,9 @@ impl ComputerSystems {
 }
 
 impl Family for ComputerSystems {
-    fn elements(&self, scope: &Scope) -> Vec<Element> {
+    fn elements<'s>(&'s self, scope: &'s Scope) -> Elements<'s> {
         // The host comes first, as on a Hyper-V host.
-        std::iter::once(Element::Host).chain(systems(scope)).collect()
+        Box::new(std::iter::once(Element::Host).chain(systems(scope)))
     }
 
     fn instance(&self, scope: &Scope, element: Element) -> Result<Option<CimInstance>, CimError> {

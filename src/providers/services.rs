@@ -5,7 +5,7 @@ use std::sync::Arc;
 use smol_str::SmolStr;
 
 use super::element::{COMPUTER_SYSTEM, Element};
-use super::family::Family;
+use super::family::{Elements, Family};
 use super::records::{Capability, Profile, Service};
 use super::scope::{Scope, Shared};
 use crate::cim::{CimError, CimInstance, ClassDeclaration, InstanceBuilder};
@@ -16,8 +16,8 @@ pub(super) struct FixedRecords {
 }
 
 impl Family for FixedRecords {
-    fn elements(&self, _: &Scope) -> Vec<Element> {
-        self.records.iter().map(|(element, _)| *element).collect()
+    fn elements<'s>(&'s self, _: &'s Scope) -> Elements<'s> {
+        Box::new(self.records.iter().map(|(element, _)| *element))
     }
 
     fn instance(&self, _: &Scope, element: Element) -> Result<Option<CimInstance>, CimError> {

@@ -33,6 +33,7 @@ async fn a_machine_is_found_by_every_spelling_of_its_reference_and_by_no_other()
         system(WEB),
         system(&WEB.to_lowercase()),
         name_only.clone(),
+        name_only.clone().with_host("HOST1.example.com"),
         relative("CIM_ComputerSystem").with_key("Name", WEB),
         ObjectPath::parse(&text).unwrap(),
     ] {

@@ -99,7 +99,9 @@ impl Host {
         };
         let engine = Engine::open(options).await.unwrap();
         let mut registry = ProviderRegistry::new();
-        register(&mut registry, &schema(), &engine, &ProviderOptions::new(HOST, guid(NOBODY))).unwrap();
+        let names =
+            ProviderOptions { aliases: vec!["host1.example.com".into()], ..ProviderOptions::new(HOST, guid(NOBODY)) };
+        register(&mut registry, &schema(), &engine, &names).unwrap();
         assert_eq!(registry.unknown_classes(&schema()), Vec::<String>::new());
         let manager = ObjectManager::new(schema(), registry);
         Self { manager, engine, machines, clock, _directory: directory }
