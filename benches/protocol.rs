@@ -1,6 +1,7 @@
 //! CPU time of the protocol layer without sockets: reading envelopes, dispatch, encoding.
 //!
 //! `cargo bench --bench protocol`. The load script beside this file measures the whole server.
+#![expect(clippy::expect_used, reason = "a bench stops at the first mistake")]
 
 use std::hint::black_box;
 use std::sync::Arc;

@@ -1,3 +1,7 @@
 //! The `wsnapd` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    wsnapd::cli::main()
+}

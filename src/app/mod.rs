@@ -1,1 +1,22 @@
-//! app
+//! Composes the program (rank 7): reads the clock, owns the runtime, puts the layers together.
+//!
+//! ```text
+//! Config → back-end → engine → providers ┐
+//!          schema ───────────────────────┴→ object manager → wsman::Service → transport::Server
+//! ```
+
+mod certificate;
+mod compose;
+mod demo;
+mod error;
+mod host;
+mod run;
+mod sources;
+
+pub use certificate::{CertificateError, CertificateFiles, CertificateInfo};
+pub use compose::Running;
+pub use demo::{Demo, DemoOptions, read_password_file};
+pub use error::AppError;
+pub use host::{host_name, reachable_names};
+pub use run::{init_logging, runtime};
+pub use sources::{RandomIds, SystemClock};

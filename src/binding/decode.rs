@@ -17,7 +17,7 @@ use super::{ClassSelection, ResourceUri};
 /// Deepest nesting of embedded objects (code `WMI_MAX_NESTED`).
 const MAX_EMBEDDED: usize = 8;
 
-/// Why an argument cannot be read; all of them are `w:InvalidParameter` + TypeMismatch.
+/// Why an argument cannot be read; all of them are `w:InvalidParameter` with the detail `TypeMismatch`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ArgumentError {

@@ -39,7 +39,8 @@ impl CimDateTime {
     pub fn parse(text: &str) -> Result<Self, DateTimeError> {
         let text = text.trim();
         if text.starts_with('P') {
-            return crate::time::parse_xs_duration(text).map(Self::Interval).map_err(|_| DateTimeError);
+            let interval = crate::time::parse_xs_duration(text).map_err(|_| DateTimeError)?;
+            return Ok(Self::Interval(Duration::new(interval.as_secs(), interval.subsec_micros() * 1_000)));
         }
         if text.contains('T') { parse_xs(text) } else { parse_cim(text) }
     }
@@ -169,14 +170,19 @@ fn parse_cim(text: &str) -> Result<CimDateTime, DateTimeError> {
     Ok(CimDateTime::Timestamp { instant, offset })
 }
 
+/// The instant cut to microseconds, which is all that CIM has; a leap second becomes the second after it.
+fn to_micros(instant: Timestamp) -> Result<Timestamp, DateTimeError> {
+    Timestamp::from_timestamp_micros(instant.timestamp_micros()).ok_or(DateTimeError)
+}
+
 /// `xs:dateTime`; without a zone it is UTC.
 fn parse_xs(text: &str) -> Result<CimDateTime, DateTimeError> {
     if let Ok(value) = chrono::DateTime::parse_from_rfc3339(text) {
         let offset = i16::try_from(value.offset().local_minus_utc() / 60).map_err(|_| DateTimeError)?;
-        return Ok(CimDateTime::Timestamp { instant: value.to_utc(), offset });
+        return Ok(CimDateTime::Timestamp { instant: to_micros(value.to_utc())?, offset });
     }
     let local = chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f").map_err(|_| DateTimeError)?;
-    Ok(CimDateTime::utc(local.and_utc()))
+    Ok(CimDateTime::utc(to_micros(local.and_utc())?))
 }
 
 #[cfg(test)]
@@ -200,6 +206,20 @@ mod tests {
             assert_eq!(CimDateTime::parse(xml).unwrap(), value, "{xml}");
         }
         assert_eq!(CimDateTime::NEVER.to_xml_text(), "1601-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn what_cim_text_cannot_carry_is_cut_to_microseconds() {
+        for (xml, cim) in [
+            ("2026-01-15T10:20:30.1234567Z", "20260115102030.123456+000"),
+            ("2016-12-31T23:59:60Z", "20170101000000.000000+000"),
+            ("2016-12-31T23:59:60.5", "20170101000000.500000+000"),
+            ("PT0.0000019S", "00000000000000.000001:000"),
+        ] {
+            let value = CimDateTime::parse(xml).unwrap();
+            assert_eq!(value.to_cim_text(), cim);
+            assert_eq!(CimDateTime::parse(cim).unwrap(), value, "{xml}");
+        }
     }
 
     #[test]

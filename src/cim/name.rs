@@ -175,6 +175,11 @@ pub fn normalize_namespace(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// Whether a text may stand between two separators of a namespace name.
+pub(crate) fn is_namespace_part(part: &str) -> bool {
+    !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
+}
+
 /// Whether two namespace names mean the same one: any case, either separator.
 #[must_use]
 pub fn namespace_eq(left: &str, right: &str) -> bool {

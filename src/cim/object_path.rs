@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use smol_str::SmolStr;
 
+use super::name::is_namespace_part;
 use super::{CimValue, ClassName, PropertyName, namespace_eq, normalize_namespace};
 
 /// The text is not an object path.
@@ -261,8 +262,8 @@ type SplitPath<'a> = (Option<SmolStr>, Option<SmolStr>, &'a str);
 
 /// Takes host and namespace off the front; what stands behind the colon is the class and its keys.
 fn split_namespace(text: &str) -> Result<SplitPath<'_>, ObjectPathError> {
-    // A colon inside quotes belongs to a key.
-    let Some(colon) = text.find(':').filter(|&colon| text.find(['"', '\'']).is_none_or(|quote| colon < quote)) else {
+    // A colon behind the first key, in quotes or not, belongs to a key.
+    let Some(colon) = text.find(':').filter(|&colon| text.find(['"', '\'', '=']).is_none_or(|key| colon < key)) else {
         return Ok((None, None, text));
     };
     let (front, rest) = text.split_at(colon);
@@ -273,8 +274,8 @@ fn split_namespace(text: &str) -> Result<SplitPath<'_>, ObjectPathError> {
         return Err(ObjectPathError("the host name is empty"));
     }
     let namespace = normalize_namespace(&folded);
-    if namespace.is_empty() {
-        return Err(ObjectPathError("the namespace is empty"));
+    if !namespace.split('/').all(is_namespace_part) {
+        return Err(ObjectPathError("the namespace is empty or malformed"));
     }
     Ok((host.map(SmolStr::new), Some(SmolStr::new(&namespace)), rest))
 }
@@ -326,11 +327,14 @@ mod tests {
         assert_eq!(path.namespace(), None);
         assert_eq!(path.key_text("Name"), Some("a:b"));
         assert_eq!(ObjectPath::parse("root/cimv2:X.Id=5").unwrap().key_text("Id"), Some("5"));
+        assert_eq!(ObjectPath::parse("X.Id=Microsoft:5").unwrap().key_text("Id"), Some("Microsoft:5"));
     }
 
     #[test]
     fn what_is_no_path_is_refused() {
-        for text in ["", "no path", "X.", "X.A", "X.A=", "X.A=\"b", "X.A=\"b\"c", ":X", "X=5", "<INSTANCE/>"] {
+        for text in
+            ["", "no path", "X.", "X.A", "X.A=", "X.A=\"b", "X.A=\"b\"c", ":X", "a//b:X", "a b:X", "X=5", "<INSTANCE/>"]
+        {
             assert!(ObjectPath::parse(text).is_err(), "{text}");
         }
     }

@@ -173,7 +173,7 @@ pub struct CimErrorDetail {
 pub struct Fault {
     /// Who is to blame.
     pub code: FaultCode,
-    /// The row of the master table; none for MustUnderstand and VersionMismatch.
+    /// The row of the master table; none for `s:MustUnderstand` and `s:VersionMismatch`.
     pub subcode: Option<Subcode>,
     /// A sentence for the user.
     pub reason: String,

@@ -11,6 +11,9 @@ use super::media_type::DeclaredCharset;
 /// Why bytes are no text.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum TextError {
+    /// Compressed or otherwise coded.
+    #[error("the content coding is not supported")]
+    Coding,
     /// Neither UTF-8 nor UTF-16.
     #[error("the charset is not supported")]
     Charset,
@@ -29,12 +32,15 @@ enum Form {
 /// The text of a body. A byte-order mark wins over `Content-Type`, which wins over what the first
 /// bytes look like.
 pub(super) fn decode(bytes: &[u8], declared: DeclaredCharset) -> Result<(Cow<'_, str>, Encoding), TextError> {
+    if declared == DeclaredCharset::Coded {
+        return Err(TextError::Coding);
+    }
     let (form, text) = match bytes {
         [0xef, 0xbb, 0xbf, rest @ ..] => (Form::Utf8, rest),
         [0xff, 0xfe, rest @ ..] => (Form::Utf16Le, rest),
         [0xfe, 0xff, rest @ ..] => (Form::Utf16Be, rest),
         _ => match (declared, bytes) {
-            (DeclaredCharset::Other, _) => return Err(TextError::Charset),
+            (DeclaredCharset::Other | DeclaredCharset::Coded, _) => return Err(TextError::Charset),
             (DeclaredCharset::Utf16 | DeclaredCharset::Absent, [0, b'<', ..]) => (Form::Utf16Be, bytes),
             (DeclaredCharset::Utf16, _) | (DeclaredCharset::Absent, [b'<', 0, ..]) => (Form::Utf16Le, bytes),
             (DeclaredCharset::Utf8 | DeclaredCharset::Absent, _) => (Form::Utf8, bytes),
@@ -112,6 +118,7 @@ mod tests {
     #[test]
     fn bytes_that_are_no_text_are_refused() {
         assert_eq!(decode(b"<a/>", DeclaredCharset::Other), Err(TextError::Charset));
+        assert_eq!(decode(&[0xef, 0xbb, 0xbf], DeclaredCharset::Coded), Err(TextError::Coding));
         for (bytes, declared) in [
             (&b"<a>\xff</a>"[..], DeclaredCharset::Utf8),
             (b"<\0a", DeclaredCharset::Utf16),

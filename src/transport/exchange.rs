@@ -139,6 +139,9 @@ impl<H: EnvelopeHandler> Connection<H> {
                 let outbound = handler.handle(&principal, &text, encoding).await;
                 reply::envelope(outbound, encoding)
             }
+            (Admission::As(_), Err(TextError::Coding)) => {
+                reply::envelope(handler.content_encoding_fault(), Encoding::Utf8)
+            }
             (Admission::As(_), Err(TextError::Charset)) => reply::envelope(handler.charset_fault(), Encoding::Utf8),
             (Admission::As(_), Err(TextError::Malformed(encoding, detail))) => {
                 reply::envelope(handler.malformed_text_fault(detail), encoding)

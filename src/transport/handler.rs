@@ -1,6 +1,7 @@
 //! What the transport hands envelopes to.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use crate::cimom::Principal;
 use crate::wsman::{Encoding, Outbound, Service};
@@ -17,24 +18,31 @@ pub trait EnvelopeHandler: Send + Sync + 'static {
     /// The fault for a body in a charset nobody here reads.
     fn charset_fault(&self) -> Outbound;
 
+    /// The fault for a body that is compressed.
+    fn content_encoding_fault(&self) -> Outbound;
+
     /// The fault for bytes that are no text of their charset.
     fn malformed_text_fault(&self, detail: &str) -> Outbound;
 }
 
-impl EnvelopeHandler for Service {
+impl EnvelopeHandler for Arc<Service> {
     fn identify_anonymous(&self, body: &str) -> Option<Outbound> {
-        self.identify_anonymous(body)
+        self.as_ref().identify_anonymous(body)
     }
 
     fn handle(&self, principal: &Principal, body: &str, encoding: Encoding) -> impl Future<Output = Outbound> + Send {
-        self.handle(principal, body, encoding)
+        self.as_ref().handle(principal, body, encoding)
     }
 
     fn charset_fault(&self) -> Outbound {
-        self.charset_fault()
+        self.as_ref().charset_fault()
+    }
+
+    fn content_encoding_fault(&self) -> Outbound {
+        self.as_ref().content_encoding_fault()
     }
 
     fn malformed_text_fault(&self, detail: &str) -> Outbound {
-        self.malformed_text_fault(detail)
+        self.as_ref().malformed_text_fault(detail)
     }
 }

@@ -2,7 +2,7 @@
 
 use hyper::HeaderMap;
 use hyper::StatusCode;
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 
 /// What `Content-Type` says of the charset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,21 +15,20 @@ pub(super) enum DeclaredCharset {
     Utf16,
     /// One that is not read here.
     Other,
+    /// The body is compressed or otherwise coded, so its charset does not matter.
+    Coded,
 }
 
 /// Checks coding and media type of a request that has a body.
 ///
 /// # Errors
-/// 415 for a coding or media type that is not SOAP 1.2 in clear text, 400 for a `Content-Type` that is
-/// missing or cannot be read.
+/// 415 for a media type that is not that of SOAP 1.2, 400 for a `Content-Type` that is missing or
+/// cannot be read.
 pub(super) fn check(headers: &HeaderMap) -> Result<DeclaredCharset, StatusCode> {
-    if let Some(coding) = headers.get(CONTENT_ENCODING)
-        && !coding.as_bytes().eq_ignore_ascii_case(b"identity")
-    {
-        return Err(StatusCode::UNSUPPORTED_MEDIA_TYPE);
-    }
     let value = headers.get(CONTENT_TYPE).ok_or(StatusCode::BAD_REQUEST)?;
-    parse(value.to_str().map_err(|_| StatusCode::BAD_REQUEST)?)
+    let charset = parse(value.to_str().map_err(|_| StatusCode::BAD_REQUEST)?)?;
+    let coded = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"identity");
+    Ok(if headers.get(CONTENT_ENCODING).is_some_and(coded) { DeclaredCharset::Coded } else { charset })
 }
 
 fn parse(value: &str) -> Result<DeclaredCharset, StatusCode> {

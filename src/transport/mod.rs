@@ -1,9 +1,9 @@
 //! HTTP and HTTPS (rank 6): sockets, TLS, authentication, encodings and limits.
 //!
 //! A request is looked at in one fixed order, so that the answer to a request that is wrong in
-//! several ways is always the same: path (404), method (405), content coding and media type
-//! (415, 400), size (413), credentials (401, 403), charset, and only then the envelope goes to
-//! the protocol layer. Every SOAP fault is HTTP 500 (`ws-management.md` §2.4, §4).
+//! several ways is always the same: path (404), method (405), media type (415, 400), size (413),
+//! credentials (401, 403), coding and charset, and only then the envelope goes to the protocol
+//! layer. Every SOAP fault is HTTP 500 (`ws-management.md` §2.4, §4).
 //!
 //! Invariants:
 //! - nothing but Identify is answered without a [`Principal`](crate::cimom::Principal), and only
@@ -12,7 +12,7 @@
 //! - every wait and every buffer has a limit in [`Limits`].
 //!
 //! ```no_run
-//! # async fn run(service: wsnapd::wsman::Service, users: wsnapd::transport::auth::PasswordKeeper)
+//! # async fn run(service: std::sync::Arc<wsnapd::wsman::Service>, users: wsnapd::transport::auth::PasswordKeeper)
 //! # -> std::io::Result<()> {
 //! use wsnapd::transport::{AuthPolicy, Limits, Listener, Server};
 //!

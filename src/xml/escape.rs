@@ -26,6 +26,10 @@ pub fn escape_numeric_into(out: &mut String, text: &str) {
 }
 
 fn escape(out: &mut String, text: &str, style: Style) {
+    // U+FFFE and U+FFFF are the only characters above the control characters that XML forbids; both start with 0xEF.
+    if text.as_bytes().contains(&0xef) && text.contains(['\u{fffe}', '\u{ffff}']) {
+        return escape(out, &text.replace(['\u{fffe}', '\u{ffff}'], "?"), style);
+    }
     let mut rest = text;
     while let Some((index, replacement)) = next_special(rest, style) {
         let (plain, special) = rest.split_at(index);
@@ -69,6 +73,7 @@ mod tests {
     #[test]
     fn each_style_escapes_what_its_readers_need() {
         let text = "a<b>&\"\r\n\u{7}é";
+        let forbidden = "\u{fffe}\u{fffd}\u{ffff}";
         let mut out = String::new();
         escape_text_into(&mut out, text);
         assert_eq!(out, "a&lt;b&gt;&amp;\"&#13;\n?é");
@@ -78,5 +83,8 @@ mod tests {
         out.clear();
         escape_numeric_into(&mut out, text);
         assert_eq!(out, "a&#60;b&#62;&#38;&#34;&#13;\n?é");
+        out.clear();
+        escape_text_into(&mut out, forbidden);
+        assert_eq!(out, "?\u{fffd}?");
     }
 }

@@ -155,6 +155,8 @@ impl<'a> Reader<'a> {
     /// A reader with limits of its own.
     #[must_use]
     pub fn with_options(text: &'a str, options: ReaderOptions) -> Self {
+        // quick-xml skips a byte-order mark without counting it, which would shift every slice taken by position.
+        let text = text.trim_start_matches('\u{feff}');
         Self {
             inner: quick_xml::Reader::from_str(text),
             text,
@@ -323,7 +325,7 @@ impl<'a> Reader<'a> {
             RawEvent::CData(text) => Err(self.check_text(text.into_inner())?),
             RawEvent::GeneralRef(reference) => Err(self.reference(&reference)?),
             RawEvent::Comment(_) => Err(Cow::Borrowed("")),
-            RawEvent::Decl(_) if before == 0 || self.text.get(..before) == Some("\u{feff}") => Err(Cow::Borrowed("")),
+            RawEvent::Decl(_) if before == 0 => Err(Cow::Borrowed("")),
             RawEvent::Decl(_) => return Err(self.error(XmlErrorKind::Malformed("misplaced declaration".to_owned()))),
             RawEvent::PI(_) => return Err(self.error(XmlErrorKind::ProcessingInstruction)),
             RawEvent::DocType(doctype) => {
@@ -343,8 +345,8 @@ impl<'a> Reader<'a> {
             return Err(self.error(XmlErrorKind::TooDeep(self.options.max_depth)));
         }
         let tag = self.text.get(start..self.position()).unwrap_or_default();
-        let content = tag.trim_start_matches('<').trim_end_matches('>');
-        let content = if empty { content.trim_end_matches('/') } else { content };
+        let content = tag.strip_prefix('<').unwrap_or(tag);
+        let content = content.strip_suffix(if empty { "/>" } else { ">" }).unwrap_or(content);
         let name_end = content.find(|c: char| c.is_ascii_whitespace()).unwrap_or(content.len());
         let name = content.get(..name_end).unwrap_or_default();
         self.open.push(self.scope.bindings.len());
@@ -364,12 +366,18 @@ impl<'a> Reader<'a> {
                 return Err(self.error(XmlErrorKind::TooManyAttributes(self.options.max_attributes)));
             }
             let key: &'a str = attribute.key.0;
+            if attribute.value.contains('<') {
+                return Err(self.error(XmlErrorKind::Malformed(format!("attribute {key} holds a \"<\""))));
+            }
             let value = attribute
                 .normalized_value(XmlVersion::Implicit1_0)
                 .map_err(|error| self.error(XmlErrorKind::Malformed(error.to_string())))?;
             let prefix = if key == "xmlns" { Some("") } else { key.strip_prefix("xmlns:") };
             match prefix {
                 Some(prefix) => {
+                    if !prefix.is_empty() && !is_name(prefix) {
+                        return Err(self.error(XmlErrorKind::Malformed(format!("\"{prefix}\" is not a prefix"))));
+                    }
                     // A URI that needed unescaping is none of ours; its raw spelling stands for it.
                     let ns = match value {
                         Cow::Borrowed(uri) => Ns::from_uri(uri),
@@ -377,7 +385,8 @@ impl<'a> Reader<'a> {
                     };
                     self.scope.bindings.push((prefix, ns));
                 }
-                None => plain.push((key, self.check_text(value)?)),
+                // Its line ends are normalised already, and a reference to CR stands for a CR.
+                None => plain.push((key, self.check_characters(value)?)),
             }
         }
         let mut attributes: Vec<(Name<'a>, Cow<'a, str>)> = Vec::with_capacity(plain.len());
@@ -394,7 +403,7 @@ impl<'a> Reader<'a> {
     /// Resolves a name; the default namespace applies to elements only.
     fn resolve(&self, name: &'a str, element: bool) -> Result<Name<'a>, XmlError> {
         let (prefix, local) = name.split_once(':').unwrap_or(("", name));
-        if local.is_empty() || local.contains(':') || (prefix.is_empty() && name.starts_with(':')) {
+        if !is_name(local) || !(is_name(prefix) || prefix.is_empty() && !name.starts_with(':')) {
             return Err(self.error(XmlErrorKind::Malformed(format!("\"{name}\" is not a name"))));
         }
         if prefix.is_empty() && !element {
@@ -431,7 +440,12 @@ impl<'a> Reader<'a> {
     /// Normalises line ends and deals with characters that XML does not allow.
     fn check_text(&self, text: Cow<'a, str>) -> Result<Cow<'a, str>, XmlError> {
         let text = if text.contains('\r') { Cow::Owned(text.replace("\r\n", "\n").replace('\r', "\n")) } else { text };
-        let suspicious = |byte: u8| byte < 0x20 && !matches!(byte, b'\t' | b'\n');
+        self.check_characters(text)
+    }
+
+    /// Deals with characters that XML does not allow.
+    fn check_characters(&self, text: Cow<'a, str>) -> Result<Cow<'a, str>, XmlError> {
+        let suspicious = |byte: u8| byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r');
         if !text.bytes().any(|byte| suspicious(byte) || byte == 0xef) {
             return Ok(text);
         }
@@ -443,6 +457,12 @@ impl<'a> Reader<'a> {
             Some(character) => Err(self.error(XmlErrorKind::InvalidCharacter(character.into()))),
         }
     }
+}
+
+/// Namespaces in XML §3, `NCName`; beyond ASCII every character is taken.
+fn is_name(text: &str) -> bool {
+    text.bytes().next().is_some_and(|first| !matches!(first, b'0'..=b'9' | b'-' | b'.'))
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.') || byte >= 0x80)
 }
 
 /// XML 1.0 §2.2, `Char`.
@@ -460,6 +480,8 @@ const fn raw_value<'a>(value: &Cow<'a, str>) -> &'a str {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write;
+
     use super::*;
 
     /// The events of a text in a short notation, or the error.
@@ -469,14 +491,14 @@ mod tests {
         loop {
             match reader.next().map_err(|error| error.kind)? {
                 Event::Start(element) => {
-                    shown.push_str(&format!("<{}|{}", element.name().ns.uri(), element.local()));
+                    write!(shown, "<{}|{}", element.name().ns.uri(), element.local()).unwrap();
                     for (name, value) in element.attributes() {
-                        shown.push_str(&format!(" {}|{}={value}", name.ns.uri(), name.local));
+                        write!(shown, " {}|{}={value}", name.ns.uri(), name.local).unwrap();
                     }
                     shown.push('>');
                 }
                 Event::End => shown.push_str("</>"),
-                Event::Text(text) => shown.push_str(&format!("[{text}]")),
+                Event::Text(text) => write!(shown, "[{text}]").unwrap(),
                 Event::Eof => return Ok(shown),
             }
         }
@@ -501,9 +523,22 @@ mod tests {
     #[test]
     fn what_is_forbidden_is_an_error() {
         let malformed = |text: &str| matches!(events(text), Err(XmlErrorKind::Malformed(_)));
-        for text in
-            ["<a></b>", "<a b=1/>", "<a b='1' b='2'/>", "<a>&</a>", "x<a/>", "<a/><?xml version='1.0'?>", "<:a/>"]
-        {
+        for text in [
+            "<a></b>",
+            "<a b=1/>",
+            "<a b='1' b='2'/>",
+            "<a>&</a>",
+            "x<a/>",
+            "<a/><?xml version='1.0'?>",
+            "<:a/>",
+            "<<a/>",
+            "<a//>",
+            "<1/>",
+            "<a!b/>",
+            "<a b='<'/>",
+            "<a xmlns:b!='c'/>",
+            "<a:b:c xmlns:a='d'/>",
+        ] {
             assert!(malformed(text), "{text}: {:?}", events(text));
         }
         for text in ["<a>", "<a><b/>", ""] {
@@ -518,8 +553,22 @@ mod tests {
         assert_eq!(events("<a>\u{1}</a>"), Err(XmlErrorKind::InvalidCharacter(1)));
         assert_eq!(events("<a>&#1;</a>"), Err(XmlErrorKind::InvalidCharacter(1)));
         assert_eq!(events(&"<a>".repeat(65)), Err(XmlErrorKind::TooDeep(64)));
-        let attributes: String = (0..101).map(|n| format!(" a{n}=''")).collect();
+        let attributes: Vec<String> = (0..101).map(|n| format!(" a{n}=''")).collect();
+        let attributes = attributes.concat();
         assert_eq!(events(&format!("<a{attributes}/>")), Err(XmlErrorKind::TooManyAttributes(100)));
+    }
+
+    #[test]
+    fn a_byte_order_mark_shifts_nothing() {
+        let mut reader = Reader::new("\u{feff}<?xml version='1.0'?><a b='c'><d>e</d></a>");
+        let Ok(Event::Start(root)) = reader.next() else { panic!("no element") };
+        assert_eq!((root.local(), root.attribute(Ns::None, "b")), ("a", Some("c")));
+        assert_eq!(reader.fragment(&root).unwrap().as_str(), "<a b='c'><d>e</d></a>");
+    }
+
+    #[test]
+    fn a_reference_to_a_line_end_stays_one_in_an_attribute() {
+        assert_eq!(events("<a b='1&#13;&#10;2\r\n3'/>").as_deref(), Ok("<|a |b=1\r\n2 3></>"));
     }
 
     #[test]

@@ -53,14 +53,14 @@ fn modules_used(text: &str) -> Vec<(usize, String)> {
         let code = line.split("//").next().unwrap_or_default();
         for root in ["crate::", "wsnapd::"] {
             for (start, _) in code.match_indices(root) {
-                let rest = &code[start + root.len()..];
+                let rest = code.get(start + root.len()..).unwrap_or_default();
                 let names = match rest.strip_prefix('{') {
                     Some(list) => list.split(',').map(|name| name.trim().to_owned()).collect(),
                     None => vec![rest.to_owned()],
                 };
                 for name in names {
                     let end = name.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(name.len());
-                    used.push((number + 1, name[..end].to_owned()));
+                    used.push((number + 1, name.get(..end).unwrap_or_default().to_owned()));
                 }
             }
         }

@@ -898,12 +898,12 @@ fn what_is_no_envelope_gets_the_standard_fault() {
     let good = Ask::job().text();
     let bomb: String = format!(
         "<!DOCTYPE x [<!ENTITY a \"aaaa\">{}]>",
-        (0..20).map(|n| format!("<!ENTITY b{n} \"&a;&a;&a;\">")).collect::<String>()
+        (0..20).map(|n| format!("<!ENTITY b{n} \"&a;&a;&a;\">")).collect::<Vec<_>>().concat()
     ) + &good;
     for (name, text, expected) in [
         ("empty", String::new(), "w:SchemaValidationError//2150858791"),
         ("not XML", "hello".to_owned(), "w:SchemaValidationError//2150858819"),
-        ("cut", good[..good.len() - 20].to_owned(), "w:SchemaValidationError//2150858819"),
+        ("cut", good.chars().take(good.len() - 20).collect(), "w:SchemaValidationError//2150858819"),
         ("bomb", bomb, "w:SchemaValidationError//2150858817"),
         ("instruction", good.replace("<s:Body>", "<?x y?><s:Body>"), "w:SchemaValidationError//2150858817"),
         (

@@ -6,6 +6,7 @@ use crate::xml::Writer;
 
 /// What of a class is written; the options of a class retrieval.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the request")]
 pub struct ClassContent {
     /// Properties and methods that a superclass declares.
     pub inherited_elements: bool,

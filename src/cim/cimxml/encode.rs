@@ -135,19 +135,19 @@ fn encode_raw(instance: &RawInstance) -> String {
     w.element_with("INSTANCE", &[("CLASSNAME", instance.class_name.as_str())], |w| {
         for property in &instance.properties {
             let name = ("NAME", property.name.as_str());
-            let sample = match &property.value {
-                RawValue::Array(items) => items.iter().find(|item| !matches!(item, RawValue::Null)),
-                scalar => Some(scalar),
+            let members = match &property.value {
+                RawValue::Array(items) => items.as_slice(),
+                scalar => std::slice::from_ref(scalar),
             };
             let is_array = matches!(property.value, RawValue::Array(_));
-            if matches!(sample, Some(RawValue::Reference(_))) {
+            if members.iter().any(|member| matches!(member, RawValue::Reference(_))) {
                 w.element_with(property_tag(CimType::Reference, is_array), &[name], |w| {
                     write_raw(w, "VALUE.REFARRAY", &property.value);
                 });
                 continue;
             }
             let mut attributes = vec![name, ("TYPE", "string")];
-            if matches!(sample, Some(RawValue::Instance(_))) {
+            if members.iter().any(|member| matches!(member, RawValue::Instance(_))) {
                 attributes.push(("EmbeddedObject", "instance"));
             }
             w.element_with(property_tag(CimType::String, is_array), &attributes, |w| {

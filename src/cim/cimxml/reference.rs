@@ -2,6 +2,7 @@
 
 use super::CimXmlError;
 use super::decode::cim_name;
+use crate::cim::name::is_namespace_part;
 use crate::cim::{ClassName, KeyValue, ObjectPath, PropertyName};
 use crate::xml::{Element, Ns, Reader, Writer, escape_numeric_into};
 
@@ -75,13 +76,24 @@ fn local_namespace_path(reader: &mut Reader<'_>) -> Result<String, CimXmlError> 
         if !namespace.is_empty() {
             namespace.push('/');
         }
-        namespace.push_str(cim_name(&child, "NAME")?);
+        namespace.push_str(namespace_part(&child)?);
         finish(reader, "NAMESPACE")?;
     }
     if namespace.is_empty() {
         return Err(CimXmlError::MissingElement { child: "NAMESPACE", parent: "LOCALNAMESPACEPATH".to_owned() });
     }
     Ok(namespace)
+}
+
+fn namespace_part<'e>(element: &'e Element<'_>) -> Result<&'e str, CimXmlError> {
+    let name = element
+        .attribute(Ns::None, "NAME")
+        .ok_or_else(|| CimXmlError::MissingAttribute { element: "NAMESPACE".to_owned(), attribute: "NAME" })?;
+    // Some clients put the whole name into one element.
+    if name.split(['/', '\\']).all(is_namespace_part) {
+        return Ok(name);
+    }
+    Err(CimXmlError::InvalidName { element: "NAMESPACE".to_owned(), name: name.chars().take(64).collect() })
 }
 
 fn class_name(reader: &mut Reader<'_>, element: &Element<'_>) -> Result<ObjectPath, CimXmlError> {
@@ -190,14 +202,20 @@ fn write_name(w: &mut Writer, path: &ObjectPath) {
     }
     w.element_with("INSTANCENAME", &[("CLASSNAME", class)], |w| {
         for (name, value) in path.keys() {
-            w.element_with("KEYBINDING", &[("NAME", name.as_str())], |w| match value {
-                KeyValue::Text(text) => {
-                    w.element_with("KEYVALUE", &[("VALUETYPE", "string")], |w| numeric_text(w, text));
-                }
-                KeyValue::Reference(path) => write_reference(w, path),
-            });
+            if name.as_str().is_empty() {
+                write_key_value(w, value);
+            } else {
+                w.element_with("KEYBINDING", &[("NAME", name.as_str())], |w| write_key_value(w, value));
+            }
         }
     });
+}
+
+fn write_key_value(w: &mut Writer, value: &KeyValue) {
+    match value {
+        KeyValue::Text(text) => w.element_with("KEYVALUE", &[("VALUETYPE", "string")], |w| numeric_text(w, text)),
+        KeyValue::Reference(path) => write_reference(w, path),
+    }
 }
 
 /// Text with numeric references, which is what every reader of embedded CIM-XML takes.

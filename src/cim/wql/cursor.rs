@@ -121,7 +121,7 @@ impl<'a> Cursor<'a> {
                     return Ok(value.into());
                 }
                 '\\' if escapes => match characters.next_if(|(_, next)| matches!(next, '\\' | '"' | '\'')) {
-                    Some((_, escaped)) => value.push(escaped),
+                    Some((_, literal)) => value.push(literal),
                     None => value.push('\\'),
                 },
                 c => value.push(c),
@@ -187,17 +187,13 @@ fn is_name_character(c: char) -> bool {
 }
 
 fn integer(text: &str) -> Option<i128> {
-    let (negative, digits) = match text.strip_prefix('-') {
-        Some(digits) => (true, digits),
-        None => (false, text.strip_prefix('+').unwrap_or(text)),
-    };
-    if digits.starts_with(['+', '-']) {
-        return None;
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    match unsigned.strip_prefix("0x").or_else(|| unsigned.strip_prefix("0X")) {
+        None => text.parse().ok(),
+        Some(hex) if hex.starts_with(['+', '-']) => None,
+        Some(hex) => {
+            let value = i128::from_str_radix(hex, 16).ok()?;
+            if text.starts_with('-') { value.checked_neg() } else { Some(value) }
+        }
     }
-    let value = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
-        Some(hex) if !hex.starts_with(['+', '-']) => i128::from_str_radix(hex, 16).ok()?,
-        Some(_) => return None,
-        None => digits.parse().ok()?,
-    };
-    if negative { value.checked_neg() } else { Some(value) }
 }

@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Formatter, Write};
 use super::{
     AssociatorsOf, Comparison, Expression, Literal, Operand, Projection, PropertyReference, Query, ReferencesOf, Select,
 };
-use crate::cim::ObjectPath;
+use crate::cim::{ClassName, ObjectPath, PropertyName};
 
 impl Display for Query {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -149,12 +149,12 @@ impl Display for AssociatorsOf {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "ASSOCIATORS OF {{{}}}", path_text(&self.object))?;
         let options = [
-            ("AssocClass", self.assoc_class.as_ref().map(|name| name.as_str())),
-            ("ResultClass", self.result_class.as_ref().map(|name| name.as_str())),
-            ("ResultRole", self.result_role.as_ref().map(|name| name.as_str())),
-            ("Role", self.role.as_ref().map(|name| name.as_str())),
-            ("RequiredQualifier", self.required_qualifier.as_ref().map(|name| name.as_str())),
-            ("RequiredAssocQualifier", self.required_assoc_qualifier.as_ref().map(|name| name.as_str())),
+            ("AssocClass", self.assoc_class.as_ref().map(ClassName::as_str)),
+            ("ResultClass", self.result_class.as_ref().map(ClassName::as_str)),
+            ("ResultRole", self.result_role.as_ref().map(PropertyName::as_str)),
+            ("Role", self.role.as_ref().map(PropertyName::as_str)),
+            ("RequiredQualifier", self.required_qualifier.as_ref().map(ClassName::as_str)),
+            ("RequiredAssocQualifier", self.required_assoc_qualifier.as_ref().map(ClassName::as_str)),
         ];
         write_options(f, &options, &[("KeysOnly", self.keys_only), ("ClassDefsOnly", self.class_defs_only)])
     }
@@ -164,9 +164,9 @@ impl Display for ReferencesOf {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "REFERENCES OF {{{}}}", path_text(&self.object))?;
         let options = [
-            ("ResultClass", self.result_class.as_ref().map(|name| name.as_str())),
-            ("Role", self.role.as_ref().map(|name| name.as_str())),
-            ("RequiredQualifier", self.required_qualifier.as_ref().map(|name| name.as_str())),
+            ("ResultClass", self.result_class.as_ref().map(ClassName::as_str)),
+            ("Role", self.role.as_ref().map(PropertyName::as_str)),
+            ("RequiredQualifier", self.required_qualifier.as_ref().map(ClassName::as_str)),
         ];
         write_options(f, &options, &[("KeysOnly", self.keys_only), ("ClassDefsOnly", self.class_defs_only)])
     }

@@ -41,32 +41,20 @@ struct Evaluation<'a> {
 impl<'a> Evaluation<'a> {
     fn test(self, test: &'a Test) -> Option<bool> {
         match test {
-            Test::Or(items) => self.any(items.iter().map(|item| self.test(item))),
-            Test::And(items) => self.any(items.iter().map(|item| self.test(item).map(|met| !met))).map(|met| !met),
+            Test::Or(items) => any(items.iter().map(|item| self.test(item))),
+            Test::And(items) => any(items.iter().map(|item| self.test(item).map(|met| !met))).map(|met| !met),
             Test::Not(inner) => self.test(inner).map(|met| !met),
             Test::Compare { left, comparison, right } => self.compare(left, *comparison, right),
             Test::Like { source, pattern, negated } => match source {
-                Source::System(SystemProperty::Derivation) => self
-                    .any(self.instance.class().ancestors().map(|class| Some(pattern.matches(class.name().as_str())))),
+                Source::System(SystemProperty::Derivation) => {
+                    any(self.instance.class().ancestors().map(|class| Some(pattern.matches(class.name().as_str()))))
+                }
                 _ => self.text(source).map(|text| pattern.matches(&text)),
             }
             .map(|met| met != *negated),
             Test::IsNull { source, negated } => Some(self.is_null(source) != *negated),
             Test::Isa { source, class } => self.is_a(source, class),
         }
-    }
-
-    /// Three-valued OR: true wins, then unknown.
-    fn any(self, items: impl Iterator<Item = Option<bool>>) -> Option<bool> {
-        let mut result = Some(false);
-        for item in items {
-            match item {
-                Some(true) => return Some(true),
-                Some(false) => {}
-                None => result = None,
-            }
-        }
-        result
     }
 
     fn compare(self, left: &'a Source, comparison: Comparison, right: &'a Source) -> Option<bool> {
@@ -80,7 +68,7 @@ impl<'a> Evaluation<'a> {
     /// Compares each superclass; the comparison holds when it holds for one of them.
     fn compare_derivation(self, comparison: Comparison, other: &'a Source, swapped: bool) -> Option<bool> {
         let other = self.scalar(other)?;
-        self.any(self.instance.class().ancestors().map(|class| {
+        any(self.instance.class().ancestors().map(|class| {
             let name = Scalar::Text(Cow::Borrowed(class.name().as_str()));
             if swapped { other.compare(comparison, &name) } else { name.compare(comparison, &other) }
         }))
@@ -94,10 +82,7 @@ impl<'a> Evaluation<'a> {
         match source {
             Source::Property { index, name } => Scalar::of(self.value(*index, name.as_str())),
             Source::Constant(constant) => Some(constant.borrow()),
-            Source::System(SystemProperty::Path) => {
-                Some(Scalar::Path(Cow::Owned(self.instance.path(self.system.namespace))))
-            }
-            Source::System(SystemProperty::RelativePath) => {
+            Source::System(SystemProperty::Path | SystemProperty::RelativePath) => {
                 Some(Scalar::Path(Cow::Owned(self.instance.path(self.system.namespace))))
             }
             Source::System(system) => self.system_text(*system).map(Scalar::Text),
@@ -156,4 +141,17 @@ impl<'a> Evaluation<'a> {
             },
         }
     }
+}
+
+/// Three-valued OR: true wins, then unknown.
+fn any(items: impl Iterator<Item = Option<bool>>) -> Option<bool> {
+    let mut result = Some(false);
+    for item in items {
+        match item {
+            Some(true) => return Some(true),
+            Some(false) => {}
+            None => result = None,
+        }
+    }
+    result
 }

@@ -109,7 +109,7 @@ pub(super) fn replication_capabilities(class: &Arc<ClassDeclaration>, host: &str
 
 /// What depends on the pools: a snapshot by reflink is there on return, one by copy is a job.
 pub(super) fn replication_capabilities_now(template: &CimInstance, view: &View) -> Result<CimInstance, CimError> {
-    /// Storage volume, local snapshot, and the action CreateElementReplica in the value maps of the class.
+    /// Storage volume, local snapshot, and the action `CreateElementReplica` in the value maps of the class.
     const VOLUME: u16 = 2;
     const SNAPSHOT_LOCAL: u16 = 6;
     const CREATE_REPLICA: u16 = 2;

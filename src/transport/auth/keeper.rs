@@ -99,13 +99,12 @@ impl PasswordKeeper {
                     shared.lock().verified.clear();
                 }
                 let account = job.credentials.account();
-                let verdict = match file.users.verify(account, job.credentials.password()) {
-                    Some(user) => Verdict::Accepted(Principal::authenticated(&user.name)),
-                    None => {
-                        info!(account, "Wrong password or unknown user");
-                        Verdict::Refused
-                    }
-                };
+                let user = file.users.verify(account, job.credentials.password());
+                let verdict =
+                    user.map_or(Verdict::Refused, |user| Verdict::Accepted(Principal::authenticated(&user.name)));
+                if verdict == Verdict::Refused {
+                    info!(account, "Wrong password or unknown user");
+                }
                 shared.conclude(&job.mac, &verdict);
             }
         })?;

@@ -1,0 +1,263 @@
+//! From a configuration to a serving program.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use smol_str::SmolStr;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::backend;
+use crate::cimom::{ObjectManager, ProviderRegistry};
+use crate::config::{Config, Protocol};
+use crate::engine::{Engine, EngineOptions, SqliteStore};
+use crate::providers::{self, ProviderOptions};
+use crate::time::{Clock, Guid, IdSource};
+use crate::transport::auth::PasswordKeeper;
+use crate::transport::{AuthPolicy, Limits, Listener, Server, TlsError, TlsIdentity};
+use crate::wsman::{self, Identity, Service, ServiceOptions};
+
+use super::certificate::{CertificateFiles, CertificateInfo};
+use super::error::AppError;
+use super::host::{host_name, reachable_names};
+use super::sources::{RandomIds, SystemClock};
+
+/// How often enumerations that idled too long are forgotten.
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
+
+/// A serving program.
+pub struct Running {
+    addresses: Vec<(Protocol, SocketAddr)>,
+    certificate: PathBuf,
+    tls: Option<Arc<TlsIdentity>>,
+    engine: Arc<Engine>,
+    stop: CancellationToken,
+    server: JoinHandle<()>,
+    sweeper: JoinHandle<()>,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+impl Running {
+    /// Opens everything that a configuration names and begins to serve.
+    ///
+    /// # Errors
+    /// An [`AppError`] that names what cannot be opened; nothing is left running then.
+    pub async fn start(config: &Config) -> Result<Self, AppError> {
+        let mut config = config.clone();
+        fs::create_dir_all(&config.data_dir).map_err(|error| AppError::Write(config.data_dir.clone(), error))?;
+        let machine = config.host_name.take().unwrap_or_else(host_name);
+        let (certificate, tls) = tls(&config)?;
+        let (listeners, addresses) = listen(&config, tls.as_ref())?;
+        let users = PasswordKeeper::start(config.users_file.clone())?;
+        let engine = engine(&mut config, &machine).await?;
+        let service = Arc::new(service(&config, &engine, &machine)?);
+        let auth =
+            AuthPolicy { users, basic: config.service.basic, allow_unencrypted: config.service.allow_unencrypted };
+        let stop = CancellationToken::new();
+        let server = Server::new(Arc::clone(&service), auth, limits(&config));
+        let token = stop.clone();
+        let server = tokio::spawn(async move { server.serve(listeners, token).await });
+        let sweeper = tokio::spawn(sweep(service, stop.clone()));
+        Ok(Self { addresses, certificate, tls, engine, stop, server, sweeper })
+    }
+
+    /// The URL of the first listener of a protocol.
+    #[must_use]
+    pub fn url(&self, protocol: Protocol) -> Option<String> {
+        let (_, address) = self.addresses.iter().find(|(known, _)| *known == protocol)?;
+        let scheme = match protocol {
+            Protocol::Http => "http",
+            Protocol::Https => "https",
+        };
+        Some(format!("{scheme}://{address}/wsman"))
+    }
+
+    /// The file with the certificate that clients have to trust.
+    #[must_use]
+    pub fn certificate(&self) -> &Path {
+        &self.certificate
+    }
+
+    /// Reads the certificate again.
+    ///
+    /// # Errors
+    /// When it cannot be used; the old one stays.
+    pub(super) fn reload(&self) -> Result<(), TlsError> {
+        self.tls.as_ref().map_or(Ok(()), |tls| tls.reload())
+    }
+
+    /// Takes no new requests, waits for those under way, and for the jobs as long as the engine allows.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        for task in [self.server, self.sweeper] {
+            if let Err(error) = task.await {
+                warn!(%error, "A task did not end well");
+            }
+        }
+        self.engine.shutdown().await;
+    }
+}
+
+/// The certificate that is configured, or the own one, made now if it is not there yet.
+fn tls(config: &Config) -> Result<(PathBuf, Option<Arc<TlsIdentity>>), AppError> {
+    let files = match &config.tls.files {
+        Some((certificate, key)) => CertificateFiles { certificate: certificate.clone(), key: key.clone() },
+        None => CertificateFiles::below(&config.data_dir),
+    };
+    if !config.listeners.iter().any(|listener| listener.protocol == Protocol::Https) {
+        return Ok((files.certificate, None));
+    }
+    let now = SystemClock.now();
+    if config.tls.files.is_none() && !files.exist() {
+        let names = certificate_names(config);
+        files.make(&names, now)?;
+        info!(file = %files.certificate.display(), names = names.join(", "), "Certificate made");
+    }
+    let info = CertificateInfo::read(&files.certificate)?;
+    if info.not_after < now + Duration::from_secs(30 * 86_400) {
+        warn!(until = %info.not_after, "The certificate ends soon or has ended; `wsnapd cert renew` makes a new one");
+    }
+    let identity = TlsIdentity::load(&files.certificate, &files.key)?;
+    Ok((files.certificate, Some(identity)))
+}
+
+/// The names for the own certificate: the configured ones and all that lead here.
+#[must_use]
+fn certificate_names(config: &Config) -> Vec<String> {
+    let listening = config.listeners.iter().map(|listener| listener.address.ip());
+    let listening = listening.filter(|address| !address.is_unspecified()).map(|address| address.to_string());
+    let further: Vec<String> =
+        config.tls.names.iter().cloned().chain(config.host_name.clone()).chain(listening).collect();
+    reachable_names(&further)
+}
+
+impl CertificateFiles {
+    /// Makes a new own certificate for the host of a configuration.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn renew(&self, config: &Config) -> Result<(), AppError> {
+        Ok(self.make(&certificate_names(config), SystemClock.now())?)
+    }
+}
+
+type Bound = (Vec<Listener>, Vec<(Protocol, SocketAddr)>);
+
+fn listen(config: &Config, tls: Option<&Arc<TlsIdentity>>) -> Result<Bound, AppError> {
+    let mut listeners = Vec::new();
+    let mut addresses = Vec::new();
+    for listener in &config.listeners {
+        let tls = match listener.protocol {
+            Protocol::Http => None,
+            Protocol::Https => tls.cloned(),
+        };
+        let bound = Listener::bind(listener.address, tls).map_err(|error| AppError::Listen(listener.address, error))?;
+        addresses.push((listener.protocol, bound.address()));
+        listeners.push(bound);
+    }
+    if listeners.is_empty() { Err(AppError::NoListener) } else { Ok((listeners, addresses)) }
+}
+
+async fn engine(config: &mut Config, machine: &str) -> Result<Arc<Engine>, AppError> {
+    let machines = std::mem::take(&mut config.machines);
+    let pools = std::mem::take(&mut config.pools);
+    let backend = backend::open(&config.backend, &config.data_dir, machines, pools)?;
+    let store = Arc::new(SqliteStore::open(&config.data_dir.join("wsnapd.db"))?);
+    let options = EngineOptions {
+        host_name: machine.to_owned(),
+        utc_offset_seconds: SystemClock.utc_offset_seconds(),
+        collections: std::mem::take(&mut config.collections),
+        job_retention: config.jobs.retention,
+        queue_limit: config.jobs.queue_limit,
+        backend_timeout: config.jobs.backend_timeout,
+        ..EngineOptions::new(store, backend.hypervisor, backend.volumes, Arc::new(SystemClock), Arc::new(RandomIds))
+    };
+    Ok(Engine::open(options).await?)
+}
+
+fn service(config: &Config, engine: &Arc<Engine>, machine: &str) -> Result<Service, AppError> {
+    let schema = providers::generated::load().map_err(|diagnostics| AppError::Schema(diagnostics.render()))?;
+    let mut registry = ProviderRegistry::new();
+    let options = ProviderOptions::new(machine, installation(&config.data_dir)?);
+    providers::register(&mut registry, &schema, engine, &options)?;
+    providers::storage::register(&mut registry, &schema, Arc::clone(engine), machine)?;
+    let unknown = registry.unknown_classes(&schema);
+    if !unknown.is_empty() {
+        return Err(AppError::Schema(format!("there are providers but no classes for {}", unknown.join(", "))));
+    }
+    let manager = Arc::new(ObjectManager::new(Arc::new(schema), registry));
+    let limits = wsman::Limits {
+        max_envelope_size: count(config.service.max_envelope_size_kb) * 1024,
+        max_timeout: config.service.max_timeout,
+        max_batch_items: config.service.max_batch_items,
+        enumeration_timeout: config.service.enumeration_timeout,
+        max_concurrent_operations_per_user: count(config.service.max_concurrent_operations_per_user),
+    };
+    let options = ServiceOptions {
+        limits,
+        identity: Identity { security_profiles: security_profiles(config), ..Identity::default() },
+        machine: SmolStr::new(machine),
+        ..ServiceOptions::default()
+    };
+    Ok(Service::new(manager, Arc::new(SystemClock), Arc::new(RandomIds), options))
+}
+
+/// The identity of this installation, made at the first start and kept beside the store.
+fn installation(data_dir: &Path) -> Result<Guid, AppError> {
+    let file = data_dir.join("installation");
+    match fs::read_to_string(&file) {
+        Ok(text) => text
+            .parse()
+            .map_err(|error| AppError::Read(file, std::io::Error::new(std::io::ErrorKind::InvalidData, error))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let id = RandomIds.new_guid();
+            fs::write(&file, format!("{id}\n")).map_err(|error| AppError::Write(file, error))?;
+            Ok(id)
+        }
+        Err(error) => Err(AppError::Read(file, error)),
+    }
+}
+
+/// The schemes that are on, as Identify tells them.
+fn security_profiles(config: &Config) -> Vec<SmolStr> {
+    let mut profiles = Vec::new();
+    if config.service.basic && config.service.allow_unencrypted {
+        profiles.push(SmolStr::new_static("http/basic"));
+    }
+    if config.service.basic {
+        profiles.push(SmolStr::new_static("https/basic"));
+    }
+    profiles
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        max_envelope_bytes: count(config.service.max_envelope_size_kb) * 1024,
+        max_connections: count(config.service.max_connections),
+        packet_retrieval: config.service.max_packet_retrieval_time,
+        idle: config.service.connection_idle_timeout,
+        handshake: config.service.handshake_timeout,
+        drain: config.service.shutdown_timeout,
+    }
+}
+
+/// A number of 32 bits fits the word of every machine this runs on.
+fn count(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+async fn sweep(service: Arc<Service>, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(SWEEP_EVERY);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        service.sweep();
+    }
+}

@@ -1,0 +1,239 @@
+//! The demo: machines, volumes and a configuration in a directory of the user's own.
+//!
+//! What is there from an earlier run stays, disks and snapshots included. The configuration is an
+//! ordinary one, so `wsnapd serve --config DIR/wsnapd.toml` serves the same machines.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use crate::config::{Config, ListenerConfig, Protocol, state_dir};
+use crate::time::IdSource;
+use crate::transport::auth::{User, UsersError, UsersFile, hash_password};
+use crate::transport::private_file;
+
+use super::compose::Running;
+use super::error::AppError;
+use super::sources::RandomIds;
+
+/// The length of a machine's disk.
+const DISK_BYTES: u64 = 64 << 20;
+/// The length of a volume.
+const VOLUME_BYTES: u64 = 32 << 20;
+/// How far apart the pieces of content lie; between them the files are sparse.
+const PIECE_EVERY: u64 = 8 << 20;
+/// How long each piece is.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// What the demo is asked for.
+#[derive(Clone, Debug)]
+pub struct DemoOptions {
+    /// Where everything lies; below the user's state directory when left out.
+    pub data_dir: Option<PathBuf>,
+    /// The address for HTTP.
+    pub http: SocketAddr,
+    /// The address for HTTPS.
+    pub https: SocketAddr,
+    /// The user who may log on.
+    pub user: String,
+    /// The file with that user's password; one is made when left out.
+    pub password_file: Option<PathBuf>,
+    /// No Basic and no clear text over HTTP.
+    pub strict: bool,
+}
+
+/// A demo that serves.
+#[derive(Debug)]
+pub struct Demo {
+    /// The server.
+    pub running: Running,
+    /// The directory with everything.
+    pub data_dir: PathBuf,
+    /// The user who may log on.
+    pub user: String,
+    /// The file with that user's password.
+    pub password_file: PathBuf,
+    /// The password.
+    pub password: Zeroizing<String>,
+    /// Whether the password was made up here and must be told.
+    pub password_made: bool,
+}
+
+/// What a script needs to know, as `--ready-file` has it.
+#[derive(Debug, Serialize)]
+struct Ready<'a> {
+    http_url: String,
+    https_url: String,
+    user: &'a str,
+    password_file: &'a Path,
+    ca_file: &'a Path,
+    pid: u32,
+}
+
+impl Demo {
+    /// Prepares the directory and begins to serve.
+    ///
+    /// # Errors
+    /// An [`AppError`] that names what cannot be prepared or opened.
+    pub async fn start(options: DemoOptions) -> Result<Self, AppError> {
+        for address in [options.http, options.https] {
+            if !options.strict && !address.ip().is_loopback() {
+                return Err(AppError::NotLoopback(address));
+            }
+        }
+        let data_dir = match options.data_dir {
+            Some(directory) => std::path::absolute(&directory).map_err(|error| AppError::Read(directory, error))?,
+            None => state_dir().ok_or(AppError::NoStateDirectory)?.join("demo"),
+        };
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&data_dir)
+            .map_err(|error| AppError::Write(data_dir.clone(), error))?;
+        let (password_file, password, password_made) = password(&data_dir, options.password_file)?;
+        prepare(&data_dir)?;
+        let mut config = Config::load(&data_dir.join("wsnapd.toml"))?;
+        admit(&config.users_file, &options.user, &password)?;
+        config.listeners = vec![
+            ListenerConfig { address: options.http, protocol: Protocol::Http },
+            ListenerConfig { address: options.https, protocol: Protocol::Https },
+        ];
+        config.service.allow_unencrypted = !options.strict;
+        let running = Running::start(&config).await?;
+        Ok(Self { running, data_dir, user: options.user, password_file, password, password_made })
+    }
+
+    /// The URL of a protocol.
+    #[must_use]
+    pub fn url(&self, protocol: Protocol) -> String {
+        self.running.url(protocol).unwrap_or_default()
+    }
+
+    /// Writes what a script needs to know, in one step.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write_ready_file(&self, file: &Path) -> Result<(), AppError> {
+        let ready = Ready {
+            http_url: self.url(Protocol::Http),
+            https_url: self.url(Protocol::Https),
+            user: &self.user,
+            password_file: &self.password_file,
+            ca_file: self.running.certificate(),
+            pid: std::process::id(),
+        };
+        let failed = |error| AppError::Write(file.to_owned(), error);
+        let text = serde_json::to_string_pretty(&ready).map_err(|error| failed(error.into()))?;
+        private_file::replace(file, (text + "\n").as_bytes()).map_err(failed)
+    }
+}
+
+/// The password of a file, of an earlier run, or a new one, with the file it is in.
+fn password(data_dir: &Path, given: Option<PathBuf>) -> Result<(PathBuf, Zeroizing<String>, bool), AppError> {
+    let made = given.is_none();
+    let file = match given {
+        Some(file) => std::path::absolute(&file).map_err(|error| AppError::Read(file, error))?,
+        None => data_dir.join("password"),
+    };
+    if made && !file.exists() {
+        let mut bytes = Zeroizing::new([0_u8; 15]);
+        ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), bytes.as_mut())
+            .map_err(|ring::error::Unspecified| AppError::System(io::Error::other("no random numbers")))?;
+        let text = Zeroizing::new(URL_SAFE_NO_PAD.encode(bytes.as_ref()) + "\n");
+        private_file::replace(&file, text.as_bytes()).map_err(|error| AppError::Write(file.clone(), error))?;
+    }
+    let password = read_password_file(&file)?;
+    Ok((file, password, made))
+}
+
+/// The first line of a password file.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn read_password_file(file: &Path) -> Result<Zeroizing<String>, AppError> {
+    let text = fs::read_to_string(file).map(Zeroizing::new).map_err(|error| AppError::Read(file.to_owned(), error))?;
+    Ok(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned()))
+}
+
+/// Lets a user log on with a password.
+fn admit(users_file: &Path, user: &str, password: &str) -> Result<(), AppError> {
+    let mut users = match UsersFile::load(users_file) {
+        Err(UsersError::Read(_, error)) if error.kind() == io::ErrorKind::NotFound => UsersFile::default(),
+        loaded => loaded?,
+    };
+    users.set(User::new(user, hash_password(password.as_bytes())?)?);
+    Ok(users.save(users_file)?)
+}
+
+/// Makes what is not there yet: disks, volumes, and last the configuration that names them.
+fn prepare(data_dir: &Path) -> Result<(), AppError> {
+    let write =
+        |path: &Path, text: &str| fs::write(path, text).map_err(|error| AppError::Write(path.to_owned(), error));
+    for name in ["disks", "machines.d", "pool1"] {
+        let directory = data_dir.join(name);
+        fs::create_dir_all(&directory).map_err(|error| AppError::Write(directory, error))?;
+    }
+    for volume in ["vol1", "vol2"] {
+        content(&data_dir.join("pool1").join(volume), VOLUME_BYTES, volume)?;
+    }
+    for (machine, notes, disks) in [
+        ("web01", "The web server of the shop", &["system"][..]),
+        ("db01", "The database of the shop, on two disks", &["system", "data"]),
+    ] {
+        let mut text = String::new();
+        for disk in disks {
+            let file = format!("{machine}-{disk}.img");
+            content(&data_dir.join("disks").join(&file), DISK_BYTES, &format!("{machine}/{disk}"))?;
+            write!(text, "\n[[disk]]\nname = \"{disk}\"\npath = \"../disks/{file}\"\n").ok();
+        }
+        let definition = data_dir.join("machines.d").join(format!("{machine}.toml"));
+        if !definition.exists() {
+            let id = RandomIds.new_guid();
+            write(&definition, &format!("id = \"{id}\"\nname = \"{machine}\"\nnotes = \"{notes}\"\n{text}"))?;
+        }
+    }
+    let config = data_dir.join("wsnapd.toml");
+    if !config.exists() {
+        let id = RandomIds.new_guid();
+        let text = format!(
+            "# Written by `wsnapd demo`.\n\
+             data_dir = \"state\"\n\
+             users_file = \"users\"\n\n\
+             [[pool]]\nname = \"pool1\"\npath = \"pool1\"\n\n\
+             [[collection]]\nname = \"shop\"\nid = \"{id}\"\nmembers = [\"web01\", \"db01\"]\n"
+        );
+        write(&config, &text)?;
+    }
+    Ok(())
+}
+
+/// Makes a sparse file with pieces of text that say whose it is and where they lie.
+fn content(path: &Path, length: u64, owner: &str) -> Result<(), AppError> {
+    if path.exists() {
+        return Ok(());
+    }
+    let fill = || {
+        // Under another name until it is whole.
+        let unfinished = path.with_extension("new");
+        let file = File::create(&unfinished)?;
+        file.set_len(length)?;
+        let mut at = 0;
+        while at < length {
+            let line = format!("wsnapd demo, {owner}, byte {at}\n");
+            let piece = line.repeat(PIECE_BYTES / line.len());
+            file.write_all_at(piece.as_bytes(), at)?;
+            at += PIECE_EVERY;
+        }
+        file.sync_all()?;
+        fs::rename(&unfinished, path)
+    };
+    fill().map_err(|error| AppError::Write(path.to_owned(), error))
+}

@@ -1,0 +1,70 @@
+//! The runtime, the log and the signals.
+
+use std::io;
+use std::num::NonZero;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info, warn};
+use tracing_subscriber::EnvFilter;
+
+use super::compose::Running;
+use super::error::AppError;
+
+/// A runtime with a worker for each processor.
+///
+/// # Errors
+/// When the system refuses threads.
+pub fn runtime() -> Result<Runtime, AppError> {
+    let workers = std::thread::available_parallelism().map_or(2, NonZero::get);
+    Builder::new_multi_thread()
+        .worker_threads(workers)
+        .thread_name("worker")
+        .enable_all()
+        .build()
+        .map_err(AppError::System)
+}
+
+/// Starts logging to standard error. A filter that cannot be read is taken as `info`; the
+/// configuration has checked its own.
+pub fn init_logging(filter: &str) {
+    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let ansi = io::IsTerminal::is_terminal(&io::stderr());
+    // A second call, as tests make it, changes nothing.
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(ansi).try_init().ok();
+}
+
+impl Running {
+    /// Serves until the process is told to stop (SIGTERM, SIGINT), then stops in good order. SIGHUP
+    /// reads the certificate again. Under systemd it says when it is ready.
+    ///
+    /// # Errors
+    /// When signals cannot be received.
+    pub async fn run_until_signal(self) -> Result<(), AppError> {
+        let mut terminate = signal(SignalKind::terminate()).map_err(AppError::System)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(AppError::System)?;
+        let mut hangup = signal(SignalKind::hangup()).map_err(AppError::System)?;
+        notify_systemd(sd_notify::NotifyState::Ready);
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => match self.reload() {
+                    Ok(()) => info!("Certificate read again"),
+                    Err(problem) => error!(error = %problem, "The new certificate cannot be used; the old one stays"),
+                },
+            }
+        }
+        info!("Stopping");
+        notify_systemd(sd_notify::NotifyState::Stopping);
+        self.stop().await;
+        Ok(())
+    }
+}
+
+/// Tells systemd, if it started us.
+fn notify_systemd(state: sd_notify::NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        warn!(%error, "systemd cannot be told");
+    }
+}

@@ -1,0 +1,332 @@
+//! What the command line looks like.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  refused by the server, or failed
+  2  the command line is wrong
+  3  the server cannot be reached or is not trusted
+  4  user name or password is wrong, or not taken in clear text
+  5  what was named does not exist, or the name fits several";
+
+/// A WS-Management (WinRM) endpoint for snapshots of virtual machines and volumes.
+#[derive(Debug, Parser)]
+#[command(name = "wsnapd", version, after_help = EXIT_CODES)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Serve what the configuration names
+    Serve(ServeArgs),
+    /// Serve two machines and two volumes that are made for trying it out
+    Demo(DemoArgs),
+    /// Users who may log on with a password
+    #[command(subcommand)]
+    User(UserCommand),
+    /// The certificate of the HTTPS listener
+    #[command(subcommand)]
+    Cert(CertCommand),
+    /// The configuration file
+    Config(ConfigArgs),
+    /// MOF files
+    Mof(MofArgs),
+    /// Virtual machines of a server
+    Vm(RemoteArgs<VmCommand>),
+    /// Snapshots of virtual machines of a server
+    Snapshot(RemoteArgs<SnapshotCommand>),
+    /// Storage volumes of a server
+    Volume(RemoteArgs<VolumeCommand>),
+    /// Jobs of a server
+    Job(RemoteArgs<JobCommand>),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ConfigFile {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", default_value = crate::config::DEFAULT_CONFIG_FILE)]
+    pub(super) config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  wsnapd serve\n  wsnapd serve --config ./wsnapd.toml --log debug")]
+pub(super) struct ServeArgs {
+    #[command(flatten)]
+    pub(super) file: ConfigFile,
+    /// What is logged, in place of the configuration's filter: `debug`, `info,wsnapd::transport=debug`
+    #[arg(long, value_name = "FILTER")]
+    pub(super) log: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  wsnapd demo\n  \
+    wsnapd demo --data-dir ./demo --http 127.0.0.1:0 --https 127.0.0.1:0 --no-tour --ready-file ready.json")]
+pub(super) struct DemoArgs {
+    /// Where machines, volumes and snapshots are kept [default: below the user's state directory]
+    #[arg(long, value_name = "DIR")]
+    pub(super) data_dir: Option<PathBuf>,
+    /// The address for HTTP; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5985")]
+    pub(super) http: SocketAddr,
+    /// The address for HTTPS; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5986")]
+    pub(super) https: SocketAddr,
+    /// The user who may log on
+    #[arg(long, value_name = "NAME", default_value = "admin")]
+    pub(super) user: String,
+    /// The file whose first line is that user's password [default: a random one is made and printed]
+    #[arg(long, value_name = "FILE")]
+    pub(super) password_file: Option<PathBuf>,
+    /// Write addresses, user and process id to this file (JSON) once it listens
+    #[arg(long, value_name = "FILE")]
+    pub(super) ready_file: Option<PathBuf>,
+    /// Serve only, without showing anything
+    #[arg(long)]
+    pub(super) no_tour: bool,
+    /// No passwords and no clear text over HTTP; other addresses than the loopback are allowed then
+    #[arg(long)]
+    pub(super) strict: bool,
+    /// What is logged
+    #[arg(long, value_name = "FILTER", default_value = "warn")]
+    pub(super) log: String,
+}
+
+/// Which password file is meant.
+#[derive(Debug, Args)]
+pub(super) struct UsersFileArgs {
+    /// The password file [default: that of the configuration]
+    #[arg(long, value_name = "FILE")]
+    pub(super) users_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) file: ConfigFile,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct UserArgs {
+    /// The user name; upper and lower case are the same
+    pub(super) name: String,
+    /// The file whose first line is the password [default: ask for it]
+    #[arg(long, value_name = "FILE")]
+    pub(super) password_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) users: UsersFileArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum UserCommand {
+    /// Let a new user log on
+    #[command(after_help = "Example:\n  wsnapd user add alice")]
+    Add(UserArgs),
+    /// Give a user another password
+    Passwd(UserArgs),
+    /// Let a user log on no more
+    Remove {
+        /// The user name
+        name: String,
+        #[command(flatten)]
+        users: UsersFileArgs,
+    },
+    /// Show who may log on
+    List(UsersFileArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CertCommand {
+    /// Show names, dates and fingerprints of the certificate
+    Show(ConfigFile),
+    /// Write the certificate for clients
+    #[command(
+        after_help = "Examples:\n  wsnapd cert export wsnapd.cer          (for Windows, to import as a trusted root)\n  \
+        wsnapd cert export --pem wsnapd.pem    (for curl, Python and `wsnapd --ca`)"
+    )]
+    Export {
+        /// The file to write; binary (DER) form, which Windows calls .cer
+        file: PathBuf,
+        /// Write PEM form
+        #[arg(long)]
+        pem: bool,
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Make a new certificate; clients have to trust it anew. A running server reads it after SIGHUP
+    Renew(ConfigFile),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ConfigArgs {
+    #[command(subcommand)]
+    pub(super) command: ConfigCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Report every mistake in the configuration and the machine definitions
+    Check(ConfigFile),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct MofArgs {
+    #[command(subcommand)]
+    pub(super) command: MofCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum MofCommand {
+    /// Compile MOF files and report every mistake; directories are searched for `*.mof`
+    #[command(after_help = "Example:\n  wsnapd mof check my-classes.mof")]
+    Check {
+        /// Files and directories
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+    },
+}
+
+/// Which server, and as whom.
+#[derive(Clone, Debug, Args)]
+pub(super) struct ConnectionArgs {
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        help = "The server [default: $WSNAPD_URL, else https://127.0.0.1:5986/wsman]"
+    )]
+    pub(super) url: Option<String>,
+    #[arg(long, global = true, value_name = "NAME", help = "The user [default: $WSNAPD_USER, else admin]")]
+    pub(super) user: Option<String>,
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        help = "The file whose first line is the password [default: $WSNAPD_PASSWORD_FILE, else ask for it]"
+    )]
+    pub(super) password_file: Option<PathBuf>,
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        help = "The certificate to trust, in PEM form [default: $WSNAPD_CA]"
+    )]
+    pub(super) ca: Option<PathBuf>,
+}
+
+/// A command for a server.
+#[derive(Debug, Args)]
+pub(super) struct RemoteArgs<C: Subcommand> {
+    #[command(flatten)]
+    pub(super) connection: ConnectionArgs,
+    #[command(subcommand)]
+    pub(super) command: C,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum VmCommand {
+    /// Show the machines
+    #[command(after_help = "Example:\n  wsnapd vm list --url https://host:5986/wsman --user admin --ca wsnapd.pem")]
+    List,
+    /// Start a machine
+    Start {
+        /// Name or GUID
+        machine: String,
+    },
+    /// Switch a machine off
+    Stop {
+        /// Name or GUID
+        machine: String,
+    },
+}
+
+/// The kinds of snapshots.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum SnapshotKind {
+    /// Disks, and memory when the machine runs
+    Full,
+    /// Disks only
+    Disk,
+    /// For backup: consistent disks
+    Recovery,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SnapshotCommand {
+    /// Take a snapshot and wait for it
+    #[command(after_help = "Examples:\n  wsnapd snapshot create web01 --name \"before the update\"\n  \
+        wsnapd snapshot create shop --collection")]
+    Create {
+        /// Name or GUID of the machine
+        machine: String,
+        /// The name of the snapshot
+        #[arg(long)]
+        name: Option<String>,
+        /// The kind of snapshot
+        #[arg(long = "type", value_enum, default_value = "full")]
+        kind: SnapshotKind,
+        /// The name is that of a collection: take one of all its machines at once
+        #[arg(long, conflicts_with = "name")]
+        collection: bool,
+    },
+    /// Show the snapshots of a machine, or of all
+    List {
+        /// Name or GUID
+        machine: Option<String>,
+    },
+    /// Draw the snapshots of a machine, or of all, as a tree
+    Tree {
+        /// Name or GUID
+        machine: Option<String>,
+    },
+    /// Bring a machine back to a snapshot
+    Apply {
+        /// Name or GUID of the machine
+        machine: String,
+        /// Name or GUID of the snapshot
+        snapshot: String,
+    },
+    /// Destroy a snapshot; what the machine is now stays
+    Destroy {
+        /// Name or GUID of the machine
+        machine: String,
+        /// Name or GUID of the snapshot
+        snapshot: String,
+        /// And all snapshots below it
+        #[arg(long)]
+        tree: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum VolumeCommand {
+    /// Show the volumes
+    List,
+    /// Take a snapshot of a volume and wait for it
+    #[command(after_help = "Example:\n  wsnapd volume snapshot vol1 --name vol1-monday")]
+    Snapshot {
+        /// Name or object id
+        volume: String,
+        /// The name of the new volume
+        #[arg(long)]
+        name: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum JobCommand {
+    /// Show the jobs
+    List,
+    /// Wait for a job
+    Wait {
+        /// The id, as `job list` shows it
+        id: String,
+    },
+    /// Cancel a job
+    Cancel {
+        /// The id, as `job list` shows it
+        id: String,
+    },
+}

@@ -1,0 +1,48 @@
+//! `wsnapd demo`.
+
+use crate::app::{Demo, DemoOptions, init_logging, runtime};
+use crate::config::Protocol;
+
+use super::args::DemoArgs;
+use super::failure::Failure;
+use super::output::{say, tell};
+use super::tour;
+
+pub(super) fn demo(args: DemoArgs) -> Result<(), Failure> {
+    init_logging(&args.log);
+    runtime()?.block_on(Box::pin(run(args)))
+}
+
+async fn run(args: DemoArgs) -> Result<(), Failure> {
+    let options = DemoOptions {
+        data_dir: args.data_dir,
+        http: args.http,
+        https: args.https,
+        user: args.user,
+        password_file: args.password_file,
+        strict: args.strict,
+    };
+    let demo = Demo::start(options).await?;
+    say(format_args!("HTTP      {}{}", demo.url(Protocol::Http), if args.strict { " (Identify only)" } else { "" }));
+    say(format_args!("HTTPS     {}", demo.url(Protocol::Https)));
+    say(format_args!("User      {}", demo.user));
+    if demo.password_made {
+        say(format_args!("Password  {} (in {})", demo.password.as_str(), demo.password_file.display()));
+    } else {
+        say(format_args!("Password  in {}", demo.password_file.display()));
+    }
+    say(format_args!("CA        {}", demo.running.certificate().display()));
+    say(format_args!("Data      {}", demo.data_dir.display()));
+    if let Some(file) = &args.ready_file {
+        demo.write_ready_file(file)?;
+    }
+    if !args.no_tour
+        && let Err(failure) = tour::guide(&demo).await
+    {
+        // The tour shows; what it shows can still be tried by hand.
+        tell(format_args!("The tour ended early: {failure}"));
+    }
+    say("Serving until Ctrl-C.");
+    demo.running.run_until_signal().await?;
+    Ok(())
+}

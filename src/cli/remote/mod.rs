@@ -1,0 +1,85 @@
+//! The commands that talk to a server over WS-Management.
+
+mod job;
+mod names;
+mod progress;
+mod snapshot;
+mod tree;
+mod vm;
+mod volume;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use crate::app::{RandomIds, init_logging, read_password_file, runtime};
+use crate::client::{Client, ClientOptions, Trust};
+use crate::config::client_setting;
+
+use super::args::{ConnectionArgs, JobCommand, RemoteArgs, SnapshotCommand, VmCommand, VolumeCommand};
+use super::failure::Failure;
+use super::users::ask;
+
+pub(super) use names::{find_collection, find_machine, find_volume, service};
+pub(super) use progress::finish;
+pub(super) use snapshot::create_arguments;
+pub(super) use tree::print_trees;
+
+/// The namespace of machines and their snapshots.
+pub(super) const VIRTUALIZATION: &str = "root/virtualization/v2";
+/// The namespace of volumes.
+pub(super) const STORAGE: &str = "root/Microsoft/Windows/Storage/SM";
+
+const DEFAULT_URL: &str = "https://127.0.0.1:5986/wsman";
+
+pub(super) fn vm(args: RemoteArgs<VmCommand>) -> Result<(), Failure> {
+    connected(args.connection, |client| async move { vm::run(&client, args.command).await })
+}
+
+pub(super) fn snapshot(args: RemoteArgs<SnapshotCommand>) -> Result<(), Failure> {
+    connected(args.connection, |client| async move { snapshot::run(&client, args.command).await })
+}
+
+pub(super) fn volume(args: RemoteArgs<VolumeCommand>) -> Result<(), Failure> {
+    connected(args.connection, |client| async move { volume::run(&client, args.command).await })
+}
+
+pub(super) fn job(args: RemoteArgs<JobCommand>) -> Result<(), Failure> {
+    connected(args.connection, |client| async move { job::run(&client, args.command).await })
+}
+
+fn connected<F: Future<Output = Result<(), Failure>>>(
+    args: ConnectionArgs,
+    work: impl FnOnce(Client) -> F,
+) -> Result<(), Failure> {
+    init_logging("warn");
+    let client = connect(args)?;
+    runtime()?.block_on(Box::pin(work(client)))
+}
+
+/// A client by the command line, then the environment, then the defaults.
+fn connect(args: ConnectionArgs) -> Result<Client, Failure> {
+    let url = args.url.or_else(|| client_setting("WSNAPD_URL")).unwrap_or_else(|| DEFAULT_URL.to_owned());
+    let user = args.user.or_else(|| client_setting("WSNAPD_USER")).unwrap_or_else(|| "admin".to_owned());
+    let ca = args.ca.or_else(|| client_setting("WSNAPD_CA").map(PathBuf::from));
+    let password_file = args.password_file.or_else(|| client_setting("WSNAPD_PASSWORD_FILE").map(PathBuf::from));
+    let password = match password_file {
+        Some(file) => read_password_file(&file)?,
+        None => ask(&format!("Password for {user} at {url}: "))?,
+    };
+    client(&url, &user, &password, ca)
+}
+
+/// A client that trusts the certificates of `ca`.
+pub(super) fn client(
+    url: &str,
+    user: &str,
+    password: &Zeroizing<String>,
+    ca: Option<PathBuf>,
+) -> Result<Client, Failure> {
+    let mut options = ClientOptions::new(url, user, password);
+    options.trust = ca.map_or(Trust::Nothing, Trust::File);
+    Ok(Client::new(&options, Arc::new(RandomIds))?)
+}

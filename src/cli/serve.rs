@@ -1,0 +1,19 @@
+//! `wsnapd serve`.
+
+use crate::app::{AppError, Running, init_logging, runtime};
+use crate::config::Config;
+
+use super::args::ServeArgs;
+use super::failure::Failure;
+
+pub(super) fn serve(args: &ServeArgs) -> Result<(), Failure> {
+    let config = Config::load(&args.file.config).map_err(AppError::Config)?;
+    init_logging(args.log.as_deref().unwrap_or(&config.log_filter));
+    let runtime = runtime()?;
+    runtime.block_on(async {
+        // Big on the stack of a task, small on the heap.
+        let running = Box::pin(Running::start(&config)).await?;
+        running.run_until_signal().await
+    })?;
+    Ok(())
+}
