@@ -248,3 +248,23 @@ async fn the_server_says_who_it_is() {
     assert_eq!(profiles.len(), 2);
     assert!(profiles.iter().all(|profile| number(profile, "RegisteredOrganization") == 2));
 }
+
+#[tokio::test]
+async fn a_long_list_is_complete_and_has_nothing_twice() {
+    let host = Host::with_many_machines().await;
+    for (class, expected) in [
+        ("Msvm_ComputerSystem", 301),
+        ("Msvm_VirtualSystemSettingData", 300),
+        ("Msvm_ResourceAllocationSettingData", 600),
+        ("Msvm_SettingsDefineState", 300),
+        ("Msvm_HostedDependency", 300),
+        ("Msvm_CollectedVirtualSystems", 300),
+    ] {
+        let mut keys: Vec<String> =
+            host.enumerate(class).iter().map(|instance| instance.path(V2).to_relative_text()).collect();
+        assert_eq!(keys.len(), expected, "{class}");
+        keys.sort();
+        keys.dedup();
+        assert_eq!(keys.len(), expected, "{class}");
+    }
+}
