@@ -29,6 +29,12 @@ mod fuzz_regression;
 #[cfg(test)]
 mod layering;
 #[cfg(test)]
+mod providers_codes;
+#[cfg(test)]
+mod providers_instances;
+#[cfg(test)]
+mod providers_links;
+#[cfg(test)]
 mod providers_support;
 #[cfg(test)]
 mod providers_workflows;
