@@ -64,7 +64,12 @@ pub(super) fn open_locked(step: &'static str, path: &Path) -> Result<File, Backe
     let writable = OpenOptions::new().read(true).write(true).open(path);
     let (file, operation) = match writable {
         Ok(file) => (file, FlockOperation::NonBlockingLockExclusive),
-        Err(error) if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::IsADirectory
+            ) =>
+        {
             let file = File::open(path).map_err(|error| BackendError::io(step, path, error))?;
             (file, FlockOperation::NonBlockingLockShared)
         }
