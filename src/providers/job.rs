@@ -58,7 +58,10 @@ impl Family for Jobs {
     }
 }
 
+/// A job that has succeeded stays `Cancellable` where jobs can be cancelled at all, as on a Hyper-V host; a request
+/// to cancel it is refused nevertheless.
 fn instance(builder: InstanceBuilder, scope: &Scope, job: &Job) -> Result<CimInstance, CimError> {
+    let able = scope.shared.engine.capabilities().cancel;
     let words = Words::of(job.state);
     let submitted = CimDateTime::utc(job.submitted);
     // A job that waits for its turn shows itself as started: clients know no waiting.
@@ -67,7 +70,7 @@ fn instance(builder: InstanceBuilder, scope: &Scope, job: &Job) -> Result<CimIns
     let last_change = job.ended.or(job.started).unwrap_or(job.submitted);
     let failure = job.failure.as_ref().filter(|_| job.state == JobState::Exception);
     let mut builder = builder
-        .set("Cancellable", job.cancellable)
+        .set("Cancellable", job.cancellable || (able && job.state == JobState::Completed))
         .set("Caption", job.caption.clone())
         .set("Description", job.caption.clone())
         .set("ElapsedTime", CimDateTime::Interval(elapsed))

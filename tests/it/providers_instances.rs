@@ -129,6 +129,7 @@ async fn a_finished_job_looks_as_a_host_shows_it() {
     }
     let five_minutes = std::time::Duration::from_secs(300);
     assert_eq!(job.get("TimeBeforeRemoval"), &CimValue::DateTime(CimDateTime::Interval(five_minutes)));
+    assert_eq!(job.get("Cancellable"), &CimValue::Boolean(true), "although done");
     assert_eq!(job.get("DeleteOnCompletion"), &CimValue::Boolean(false));
     assert_eq!(job.get("InstallDate"), &CimValue::DateTime(CimDateTime::NEVER));
     assert_eq!(job.get("TimeSubmitted"), job.get("StartTime"));
