@@ -5,10 +5,13 @@ use std::sync::{Arc, LazyLock};
 use wsnapd::cim::cimxml::{self, CimXmlError};
 use wsnapd::cim::wql::{Query, SystemProperties};
 use wsnapd::cim::{
-    CimError, CimInstance, CimValue, ClassDeclaration, ClassName, NamespaceSchema, ObjectPath, RawInstance, RawValue,
-    Schema, embedded, mof,
+    CimError, CimInstance, CimValue, ClassDeclaration, ClassName, MethodDeclaration, NamespaceSchema, ObjectPath,
+    RawInstance, RawValue, Schema, embedded, mof,
 };
-use wsnapd::cimom::{CallContext, InstanceProvider, InstanceStream, ObjectManager, Principal, ProviderRegistry};
+use wsnapd::cimom::{
+    BoxFuture, CallContext, InstanceProvider, InstanceStream, MethodArguments, MethodProvider, MethodResult,
+    ObjectManager, Principal, ProviderRegistry,
+};
 use wsnapd::soap::Envelope;
 use wsnapd::time::{ManualClock, SequentialIds, Timestamp};
 use wsnapd::wsman::{Encoding, Service, ServiceOptions};
@@ -25,6 +28,8 @@ pub const ALL: [(&str, Oracle); 6] =
 const MOF: &str = r#"
     #pragma namespace ("root/test")
     Qualifier Key : boolean = false, Scope(property, reference), Flavor(DisableOverride);
+    Qualifier In : boolean = true, Scope(parameter), Flavor(DisableOverride);
+    Qualifier Out : boolean = false, Scope(parameter), Flavor(DisableOverride);
     Qualifier EmbeddedInstance : string = null, Scope(property, parameter, method);
     class T_Base { [Key] string InstanceID; };
     class T_All : T_Base {
@@ -33,6 +38,8 @@ const MOF: &str = r#"
         datetime ADateTime; T_Base REF AReference; [EmbeddedInstance("T_All")] string AnObject;
         uint16 Uint16s[]; string Strings[]; datetime DateTimes[]; char16 Char16s[]; real64 Real64s[];
         T_Base REF References[]; [EmbeddedInstance("T_All")] string Objects[];
+        uint32 CreateSnapshot([In] T_Base REF AffectedSystem, [In, EmbeddedInstance("T_All")] string SnapshotSettings,
+            [In] uint16 SnapshotType, [In] string Names[], [In(false), Out] T_Base REF Job);
     };
 "#;
 
@@ -173,12 +180,14 @@ pub fn envelope(text: &str) {
 
 /// A whole exchange: whatever comes in, what goes out is an envelope.
 pub fn request(text: &str) {
-    static RUNTIME: LazyLock<tokio::runtime::Runtime> =
-        LazyLock::new(|| tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers"));
+    static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
+        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime with a timer")
+    });
     static SERVICE: LazyLock<Service> = LazyLock::new(|| {
         let mut registry = ProviderRegistry::new();
         registry.instance("root/test", "T_Base", Arc::new(Fixed));
         registry.instance("root/test", "T_All", Arc::new(Fixed));
+        registry.method("root/test", "T_All", Arc::new(Fixed));
         let manager = Arc::new(ObjectManager::new(Arc::clone(&SCHEMA), registry));
         let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
         Service::new(manager, clock, Arc::new(SequentialIds::default()), ServiceOptions::default())
@@ -198,6 +207,21 @@ impl InstanceProvider for Fixed {
     fn enumerate(&self, _cx: &CallContext, wanted: &Arc<ClassDeclaration>) -> Result<InstanceStream, CimError> {
         let found: Vec<_> = if wanted.name() == class().name() { instances() } else { Vec::new() };
         Ok(Box::new(found.into_iter().map(Ok)))
+    }
+}
+
+/// Its method gives back the reference it was given.
+impl MethodProvider for Fixed {
+    fn invoke<'a>(
+        &'a self,
+        _cx: &'a CallContext,
+        _class: &'a Arc<ClassDeclaration>,
+        _target: &'a ObjectPath,
+        _method: &'a MethodDeclaration,
+        mut arguments: MethodArguments,
+    ) -> BoxFuture<'a, Result<MethodResult, CimError>> {
+        let job = arguments.take("AffectedSystem");
+        Box::pin(async move { Ok(MethodResult::returning(4096).with("Job", job)) })
     }
 }
 

@@ -170,7 +170,7 @@ fn listen(config: &Config, tls: Option<&Arc<TlsIdentity>>) -> Result<Bound, AppE
 async fn engine(config: &mut Config, machine: &str) -> Result<Arc<Engine>, AppError> {
     let machines = std::mem::take(&mut config.machines);
     let pools = std::mem::take(&mut config.pools);
-    let backend = backend::open(&config.backend, config.data_dir.clone(), machines, pools)?;
+    let backend = backend::open(&config.backend, &config.data_dir, machines, pools)?;
     let store = Arc::new(SqliteStore::open(&config.data_dir.join("wsnapd.db"))?);
     let options = EngineOptions {
         host_name: machine.to_owned(),

@@ -82,13 +82,12 @@ pub(super) fn open_locked(step: &'static str, path: &Path) -> Result<File, Backe
         return Err(BackendError::new(step, Cause::NotSupported(text)));
     }
     match rustix::fs::fcntl_lock(&file, operation) {
-        Ok(()) => Ok(file),
+        // Filesystems without locks cannot have a locked file either.
+        Ok(()) | Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(file),
         Err(Errno::AGAIN | Errno::ACCESS) => {
             let text = format!("{} is locked by another process", path.display());
             Err(BackendError::new(step, Cause::InUse(text)))
         }
-        // Filesystems without locks cannot have a locked file either.
-        Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(file),
         Err(error) => Err(BackendError::io(step, path, error.into())),
     }
 }

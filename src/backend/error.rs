@@ -93,6 +93,7 @@ impl BackendError {
 impl Cause {
     /// Sorts an error of the operating system on `path`.
     #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "fits into `map_err`")]
     pub fn from_io(path: &std::path::Path, error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::NotFound => Self::FileNotFound(path.to_path_buf()),

@@ -107,7 +107,7 @@ impl FilesHypervisor {
         control.record(JournalStep::Planned { files: files.clone() }).await.map_err(cancelled)?;
         let (root, meter) = (self.root.clone(), control.clone());
         let made =
-            on_thread("take the snapshot", control.cancelled(), move |cancel| make_all(&root, plans, &meter, cancel));
+            on_thread("take the snapshot", control.cancelled(), move |cancel| make_all(&root, &plans, &meter, cancel));
         let result = match made.await {
             Ok(outcomes) => {
                 let step = JournalStep::DisksDone { outcomes: outcomes.clone() };
@@ -139,7 +139,7 @@ fn check_definition(machine: &MachineDefinition) -> Result<(), BackendError> {
 /// Makes every file of every machine; the caller removes them all when one fails.
 fn make_all(
     root: &Path,
-    plans: Vec<MachinePlan>,
+    plans: &[MachinePlan],
     meter: &StepControl,
     cancel: &CancellationToken,
 ) -> Result<Vec<SnapshotOutcome>, BackendError> {
@@ -147,7 +147,7 @@ fn make_all(
     const MAKE: &str = "make the snapshot file";
     let mut copies = Vec::new();
     let mut locks: Vec<File> = Vec::new();
-    for plan in &plans {
+    for plan in plans {
         fs::create_dir_all(&plan.directory).map_err(|error| BackendError::io(MAKE, &plan.directory, error))?;
         for disk in &plan.disks {
             let named = |error: BackendError| error.on_disk(&disk.image.disk);
@@ -163,7 +163,7 @@ fn make_all(
     }
     copy_all(root, &copies, meter, cancel)?;
     let mut outcomes = Vec::new();
-    for plan in &plans {
+    for plan in plans {
         let mut images = Vec::new();
         for disk in &plan.disks {
             let finish = |error| BackendError::io(MAKE, &disk.partial, error).on_disk(&disk.image.disk);
@@ -211,6 +211,18 @@ fn copy_all(
         .map_err(|error| error.at(COPY, &disk.image.source).on_disk(&disk.image.disk))?;
     }
     Ok(())
+}
+
+/// Removes the files of snapshots, but none that something else refers to.
+fn destroy(root: &Path, requests: &[DestroyRequest]) -> Result<(), BackendError> {
+    for request in requests {
+        for file in request.files.iter().filter(|file| !request.referenced.contains(*file)) {
+            copy::remove_file("remove the snapshot file", file)?;
+        }
+    }
+    let directories: Vec<_> = requests.iter().map(|request| root.join(request.snapshot.to_string())).collect();
+    remove_empty(&directories)?;
+    copy::sync_directory("remove the snapshot file", root)
 }
 
 /// Removes files and then their directories, as far as those are empty.
@@ -295,7 +307,8 @@ impl Hypervisor for FilesHypervisor {
         Box::pin(async move {
             let cancelled = |_| BackendError::new("destroy the snapshot", Cause::Cancelled);
             control.record(JournalStep::Removing).await.map_err(cancelled)?;
-            self.destroy(requests)
+            let (root, requests) = (self.root.clone(), requests.to_vec());
+            on_thread("destroy the snapshot", control.cancelled(), move |_| destroy(&root, &requests)).await
         })
     }
 
@@ -323,7 +336,7 @@ impl Hypervisor for FilesHypervisor {
                 Operation::Create(requests) => self.recover_create(requests, journal),
                 Operation::Apply(_) => files_apply::recover(journal),
                 Operation::Destroy(requests) if journal.contains(&JournalStep::Removing) => {
-                    self.destroy(requests)?;
+                    destroy(&self.root, requests)?;
                     Ok(Recovery::Finished(Vec::new()))
                 }
                 Operation::Destroy(_) => Ok(Recovery::RolledBack),
@@ -351,17 +364,6 @@ impl Hypervisor for FilesHypervisor {
 }
 
 impl FilesHypervisor {
-    fn destroy(&self, requests: &[DestroyRequest]) -> Result<(), BackendError> {
-        for request in requests {
-            for file in request.files.iter().filter(|file| !request.referenced.contains(*file)) {
-                copy::remove_file("remove the snapshot file", file)?;
-            }
-        }
-        let directories: Vec<_> = requests.iter().map(|request| self.root.join(request.snapshot.to_string())).collect();
-        remove_empty(&directories)?;
-        copy::sync_directory("remove the snapshot file", &self.root)
-    }
-
     fn recover_create(&self, requests: &[SnapshotRequest], journal: &[JournalStep]) -> Result<Recovery, BackendError> {
         for step in journal {
             if let JournalStep::DisksDone { outcomes } = step

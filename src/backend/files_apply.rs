@@ -43,7 +43,14 @@ pub(super) async fn apply(requests: &[ApplyRequest], control: &StepControl) -> R
         Err(error) => Err(error),
     };
     match result {
-        Ok(_locks) => finish(&files),
+        Ok(locks) => {
+            on_thread("replace the disk", control.cancelled(), move |_| {
+                let replaced = finish(&files);
+                drop(locks);
+                replaced
+            })
+            .await
+        }
         Err(error) => {
             for file in &staged {
                 copy::remove_file("remove the unfinished copy", file)?;
@@ -156,7 +163,7 @@ pub(super) fn recover(journal: &[JournalStep]) -> Result<Recovery, BackendError>
     }
     for step in journal {
         if let JournalStep::Planned { files } = step {
-            for file in files {
+            for file in files.iter().filter(|file| is_ours(file)) {
                 copy::remove_file("remove the unfinished copy", file)?;
             }
         }

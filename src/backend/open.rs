@@ -1,6 +1,6 @@
 //! Turns the configuration of a back-end into the back-end.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -44,12 +44,12 @@ pub struct Backend {
 /// A [`BackendError`] for an unknown kind, or when a directory cannot be made or a definition is wrong.
 pub fn open(
     config: &BackendConfig,
-    data_dir: PathBuf,
+    data_dir: &Path,
     machines: Vec<MachineDefinition>,
     pools: Vec<PoolDefinition>,
 ) -> Result<Backend, BackendError> {
     let hypervisor: Arc<dyn Hypervisor> = match config.kind.as_str() {
-        "files" => Arc::new(FilesHypervisor::open(&data_dir, machines)?),
+        "files" => Arc::new(FilesHypervisor::open(data_dir, machines)?),
         "simulated" => Arc::new(SimulatedHypervisor::new(machines)),
         other => {
             let text = format!("unknown kind {other:?}, expected \"files\" or \"simulated\"");

@@ -83,7 +83,7 @@ impl Engine {
     /// Destroys one snapshot; its children go to its parent. Always a job.
     ///
     /// # Errors
-    /// `NoSuchSnapshot`, `InvalidState` (transient), `QueueFull`.
+    /// `NoSuchSnapshot`, `InvalidParameter` (foreign snapshot), `QueueFull`.
     pub async fn destroy_snapshot(&self, snapshot: Guid, user: &str) -> Result<Outcome<()>, EngineError> {
         self.inner.destroy_snapshot(snapshot, user).await
     }
@@ -91,7 +91,7 @@ impl Engine {
     /// Destroys a snapshot and all its descendants. Always a job.
     ///
     /// # Errors
-    /// `NoSuchSnapshot`, `InvalidParameter` (recovery snapshot), `InvalidState` (transient), `QueueFull`.
+    /// `NoSuchSnapshot`, `InvalidParameter` (recovery or foreign snapshot), `QueueFull`.
     pub async fn destroy_snapshot_tree(&self, root: Guid, user: &str) -> Result<Outcome<()>, EngineError> {
         self.inner.destroy_snapshot_tree(root, user).await
     }
@@ -99,7 +99,7 @@ impl Engine {
     /// Drops the memory of a snapshot and keeps its disks. Done at once if there is none.
     ///
     /// # Errors
-    /// `NoSuchSnapshot`, `InvalidState` (transient), `QueueFull`.
+    /// `NoSuchSnapshot`, `QueueFull`.
     pub async fn clear_snapshot_state(&self, snapshot: Guid, user: &str) -> Result<Outcome<()>, EngineError> {
         self.inner.clear_snapshot_state(snapshot, user).await
     }
@@ -107,7 +107,8 @@ impl Engine {
     /// Turns a recovery snapshot into a reference point; needs change tracking.
     ///
     /// # Errors
-    /// `NoSuchSnapshot`, `InvalidParameter` (not a recovery snapshot), `NotSupported`.
+    /// `NoSuchSnapshot`, `NotSupported`.
+    #[expect(clippy::unused_async, reason = "a command, as all others; back-ends with change tracking wait")]
     pub async fn convert_to_reference_point(&self, snapshot: Guid, user: &str) -> Result<Outcome<Guid>, EngineError> {
         self.inner.convert_to_reference_point(snapshot, user)
     }
@@ -201,7 +202,7 @@ impl Engine {
     /// Destroys a snapshot collection with its snapshots. Always a job.
     ///
     /// # Errors
-    /// `NoSuchSnapshotCollection`, `InvalidState` (transient), `QueueFull`.
+    /// `NoSuchSnapshotCollection`, `QueueFull`.
     pub async fn destroy_group_snapshot(&self, set: Guid, user: &str) -> Result<Outcome<()>, EngineError> {
         self.inner.destroy_group_snapshot(set, user).await
     }

@@ -106,6 +106,7 @@ pub struct InvalidTransition {
 ///
 /// # Errors
 /// [`InvalidTransition`] when the event cannot happen in this state.
+#[expect(clippy::match_same_arms, reason = "one line a transition, in the order of a job's life")]
 pub const fn step(state: JobState, event: JobEvent) -> Result<(JobState, Effect), InvalidTransition> {
     use JobEvent as E;
     use JobState as S;

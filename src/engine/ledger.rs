@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tracing::error;
 
+use super::report::Chain;
 use super::{
     Change, Collection, EngineError, Event, Job, Lease, Pool, Snapshot, SnapshotCollection, Store, StoreError, View,
     VirtualSystem, Volume,
@@ -143,7 +144,7 @@ impl Writer {
                 }
             }
             Err(failure) => {
-                error!(error = &failure as &dyn std::error::Error, "Changes could not be stored");
+                error!(error = %Chain(&failure), "Changes could not be stored");
                 {
                     let mut working = ledger.working();
                     working.view = View::clone(&ledger.published.load());

@@ -23,6 +23,7 @@ mod options;
 mod power;
 mod queue;
 mod recovery;
+mod report;
 mod runner;
 mod settings;
 mod snapshots;

@@ -321,6 +321,7 @@ impl GuestBackupType {
 
 /// A snapshot of a system.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
 pub struct Snapshot {
     /// Its identity; never that of the system.
     pub id: Guid,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use smol_str::format_smolstr;
 use tracing::warn;
 
+use super::report::Chain;
 use super::runner::{Inner, NewJob};
 use super::settings::check_lasting;
 use super::work::needs_power_action;
@@ -31,7 +32,7 @@ impl Inner {
         let state = match tokio::time::timeout(LOOK, self.hypervisor.state(id)).await {
             Ok(Ok(state)) => SystemState::from(state),
             Ok(Err(error)) => {
-                warn!(system = %id, error = &error as &dyn std::error::Error, "The state is not known");
+                warn!(system = %id, error = %Chain(&error), "The state is not known");
                 return;
             }
             Err(_) => {
@@ -51,7 +52,7 @@ impl Inner {
             Ok::<_, EngineError>(())
         });
         if let Err(error) = stored.await {
-            warn!(system = %id, error = &error as &dyn std::error::Error, "The state could not be stored");
+            warn!(system = %id, error = %Chain(&error), "The state could not be stored");
         }
     }
 

@@ -10,7 +10,7 @@ use crate::time::Guid;
 /// The lanes of all machines and pools. Pure bookkeeping.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
-    lanes: HashMap<Guid, VecDeque<Guid>>,
+    queues: HashMap<Guid, VecDeque<Guid>>,
     jobs: HashMap<Guid, Place>,
     limit: usize,
 }
@@ -34,7 +34,7 @@ impl Lanes {
 
     /// Puts a job at the end of its lanes, if not more than the limit wait in each.
     pub(super) fn enter(&mut self, job: Guid, lanes: Vec<Guid>) -> Result<(), LaneFull> {
-        if lanes.iter().any(|lane| self.lanes.get(lane).is_some_and(|queue| queue.len() > self.limit)) {
+        if lanes.iter().any(|lane| self.queues.get(lane).is_some_and(|queue| queue.len() > self.limit)) {
             return Err(LaneFull);
         }
         self.enter_again(job, lanes);
@@ -46,7 +46,7 @@ impl Lanes {
         lanes.sort_unstable();
         lanes.dedup();
         for lane in &lanes {
-            self.lanes.entry(*lane).or_default().push_back(job);
+            self.queues.entry(*lane).or_default().push_back(job);
         }
         self.jobs.insert(job, Place { lanes, ready: false, started: false });
     }
@@ -64,11 +64,11 @@ impl Lanes {
         let Some(place) = self.jobs.remove(&job) else { return Vec::new() };
         let mut candidates = Vec::new();
         for lane in place.lanes {
-            if let Some(queue) = self.lanes.get_mut(&lane) {
+            if let Some(queue) = self.queues.get_mut(&lane) {
                 queue.retain(|waiting| *waiting != job);
                 candidates.extend(queue.front().copied());
                 if queue.is_empty() {
-                    self.lanes.remove(&lane);
+                    self.queues.remove(&lane);
                 }
             }
         }
@@ -76,7 +76,7 @@ impl Lanes {
     }
 
     fn start(&mut self, job: Guid) -> bool {
-        let front = |lane| self.lanes.get(lane).and_then(VecDeque::front) == Some(&job);
+        let front = |lane| self.queues.get(lane).and_then(VecDeque::front) == Some(&job);
         let turn =
             self.jobs.get(&job).is_some_and(|place| place.ready && !place.started && place.lanes.iter().all(front));
         if turn && let Some(place) = self.jobs.get_mut(&job) {

@@ -7,18 +7,22 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
+use super::report::Chain;
 use super::runner::Inner;
 use super::work::{files_of, referenced_files};
-use super::{EngineError, Job, JobEvent, JobState, Snapshot, Work};
+use super::{EngineError, Job, JobEvent, Snapshot, Work, step};
 use crate::backend::{BackendError, Cause, JournalStep};
 use crate::time::Guid;
 
 /// How long to wait before an operation that could be neither finished nor undone is tried again.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// Records of machines the host does not know: kept, but not shown.
+/// What was found at start besides the records that are shown.
 #[derive(Debug, Default)]
 pub(super) struct Dormant {
+    /// The store was empty: a file without a record may belong to one that was lost.
+    pub(super) new_store: bool,
+    /// Records of machines the host does not know: kept, but not shown.
     pub(super) snapshots: Vec<Snapshot>,
 }
 
@@ -43,7 +47,7 @@ impl Inner {
         let mut waiting = Vec::new();
         for job in unfinished {
             self.enter_lanes(&job);
-            if job.state == JobState::New {
+            if step(job.state, JobEvent::Requeue).is_ok() {
                 waiting.push(job.id);
                 continue;
             }
@@ -96,7 +100,7 @@ impl Inner {
                 Err(BackendError::new("recover after a restart", Cause::Failed(text)))
             }
             Err(error) => {
-                warn!(job = %job.id, error = &error as &dyn std::error::Error, "A job could not be recovered yet");
+                warn!(job = %job.id, error = %Chain(&error), "A job could not be recovered yet");
                 return false;
             }
         };
@@ -132,6 +136,10 @@ impl Inner {
         journals: &HashMap<Guid, Vec<JournalStep>>,
         dormant: &Dormant,
     ) -> Result<(), EngineError> {
+        if dormant.new_store {
+            warn!("The store is new: files without an owner are left alone this time");
+            return Ok(());
+        }
         let view = self.view();
         let mut owned: BTreeSet<Guid> = view.snapshots().map(|snapshot| snapshot.id).collect();
         owned.extend(dormant.snapshots.iter().map(|snapshot| snapshot.id));

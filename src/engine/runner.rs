@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 use super::journal::JobJournal;
 use super::ledger::{Draft, Ledger};
 use super::queue::Lanes;
+use super::report::Chain;
 use super::work::{Call, CallResult};
 use super::{
     AffectedElement, CancelMode, ElementEffect, ElementRef, EngineError, Event, Job, JobEvent, JobFailure, JobKind,
@@ -248,7 +249,7 @@ impl Inner {
             Ok(Ok(Some(result))) => Ok(result),
             Ok(Ok(None)) => Err(BackendError::new("wait for the back-end", Cause::Timeout)),
             Ok(Err(error)) => {
-                error!(job = %id, error = &error as &dyn std::error::Error, "A late operation could not be undone");
+                error!(job = %id, error = %Chain(&error), "A late operation could not be undone");
                 Err(BackendError::new("undo after no answer came", Cause::Timeout))
             }
             Err(_) => Err(BackendError::new("undo after no answer came", Cause::Timeout)),
@@ -267,7 +268,7 @@ impl Inner {
             Ok::<_, EngineError>(())
         });
         if let Err(error) = shown.await {
-            warn!(job = %id, error = &error as &dyn std::error::Error, "Progress could not be shown");
+            warn!(job = %id, error = %Chain(&error), "Progress could not be shown");
         }
     }
 
@@ -308,7 +309,7 @@ impl Inner {
         loop {
             match self.ledger.transact(|draft| Ok::<T, EngineError>(decide(draft))).await {
                 Ok(value) => return Some(value),
-                Err(error) => error!(error = &error as &dyn std::error::Error, "A job could not be stored"),
+                Err(error) => error!(error = %Chain(&error), "A job could not be stored"),
             }
             if self.check_open().is_err() {
                 return None;
@@ -377,7 +378,7 @@ impl Inner {
             }
         }
         if let Err(error) = self.store.release(&self.lease).await {
-            warn!(error = &error as &dyn std::error::Error, "The lease could not be given back");
+            warn!(error = %Chain(&error), "The lease could not be given back");
         }
         self.kill.cancel();
         self.background.close();

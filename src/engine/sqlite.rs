@@ -1,4 +1,4 @@
-//! The store in one SQLite file.
+//! The store in one `SQLite` file.
 //!
 //! The connection lives on a thread of its own with a bounded queue. The engine hands over what several callers
 //! changed as one list, which becomes one transaction: one sync for all of them.
@@ -36,7 +36,7 @@ const MIGRATIONS: [&str; 1] = ["
 
 type Task = Box<dyn FnOnce(&mut Connection) + Send>;
 
-/// Records in an SQLite database (WAL, `synchronous=FULL`) with a thread of its own.
+/// Records in an `SQLite` database (WAL, `synchronous=FULL`) with a thread of its own.
 pub struct SqliteStore {
     tasks: mpsc::Sender<Task>,
     /// Held as long as the store lives: a second server on the same file is refused.
@@ -250,5 +250,46 @@ impl Store for SqliteStore {
             transaction.commit()?;
             Ok(())
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn one_server_writes_and_a_stale_one_is_stopped() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("wsnapd.db");
+        let store = SqliteStore::open(&path).unwrap();
+        assert!(matches!(SqliteStore::open(&path), Err(StoreError::Held(_))));
+        let (now, until) = (at("2026-11-21T14:00:00Z"), at("2026-11-21T15:00:00Z"));
+        let first = store.acquire("alpha", now, until).await.unwrap();
+        store.renew(&first, until).await.unwrap();
+        let second = store.acquire("beta", now, until).await.unwrap();
+        assert_eq!((first.epoch, second.epoch), (1, 2));
+        let late = store.commit(&first, vec![Change::DeleteJob(Guid::from_uuid(uuid::Uuid::nil()))]).await;
+        assert!(matches!(late, Err(StoreError::LeaseLost)));
+        for result in
+            [store.renew(&first, until).await, store.release(&first).await, store.load(&first).await.map(drop)]
+        {
+            assert!(matches!(result, Err(StoreError::LeaseLost)), "{result:?}");
+        }
+        store.commit(&second, Vec::new()).await.unwrap();
+        store.release(&second).await.unwrap();
+    }
+
+    #[test]
+    fn records_of_a_newer_version_are_not_touched() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("wsnapd.db");
+        drop(SqliteStore::open(&path).unwrap());
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        let refused = SqliteStore::open(&path).map(drop);
+        assert!(matches!(refused, Err(StoreError::NewerSchema { found: 99, known: 1 })), "{refused:?}");
     }
 }

@@ -1,6 +1,6 @@
 //! Opens the engine: records, machines, recovery, tasks.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use super::ledger::{Draft, Ledger};
 use super::queue::Lanes;
 use super::recovery::Dormant;
+use super::report::Chain;
 use super::runner::{Inner, Settings};
 use super::{
     Collection, CollectionKind, Disk, EngineError, EngineOptions, Records, ShutdownAction, StartupAction, SystemState,
@@ -30,7 +31,9 @@ pub(super) async fn open(options: EngineOptions) -> Result<Arc<Inner>, EngineErr
     let lease = options.store.acquire(&options.host_name, now, now + LEASE).await?;
     let records = options.store.load(&lease).await?;
     let machines = options.hypervisor.machines().await?;
-    let (view, dormant, journals) = arrange(records, &machines);
+    let new_store = records.systems.is_empty();
+    let (view, mut dormant, journals) = arrange(records, &machines);
+    dormant.new_store = new_store;
     let next_sequence = next_sequence(&view, &dormant);
     let (ledger, writer) = Ledger::new(view, next_sequence, Arc::clone(&options.store), lease.clone());
     let inner = Arc::new(Inner {
@@ -63,7 +66,7 @@ pub(super) async fn open(options: EngineOptions) -> Result<Arc<Inner>, EngineErr
             () = writer.run(&writing.ledger) => {}
         }
     });
-    let opened = inner.make_ready(&machines, &options.collections, &dormant, journals).await;
+    let opened = inner.make_ready(&machines, &options.collections, dormant, journals).await;
     if let Err(error) = opened {
         inner.abort();
         return Err(error);
@@ -84,13 +87,13 @@ fn arrange(
     records: Records,
     machines: &[MachineReport],
 ) -> (View, Dormant, HashMap<Guid, Vec<crate::backend::JournalStep>>) {
-    let known: BTreeMap<Guid, ()> = machines.iter().map(|machine| (machine.definition.id, ())).collect();
+    let known: BTreeSet<Guid> = machines.iter().map(|machine| machine.definition.id).collect();
     let (mut view, mut dormant) = (View::default(), Dormant::default());
-    for system in records.systems.into_iter().filter(|system| known.contains_key(&system.id)) {
+    for system in records.systems.into_iter().filter(|system| known.contains(&system.id)) {
         view.put_system(Arc::new(system));
     }
     for snapshot in records.snapshots {
-        if known.contains_key(&snapshot.system) {
+        if known.contains(&snapshot.system) {
             view.put_snapshot(Arc::new(snapshot));
         } else {
             warn!(snapshot = %snapshot.id, system = %snapshot.system, "The machine of a snapshot is not defined");
@@ -122,7 +125,7 @@ impl Inner {
         self: &Arc<Self>,
         machines: &[MachineReport],
         collections: &[CollectionDefinition],
-        dormant: &Dormant,
+        dormant: Dormant,
         journals: HashMap<Guid, Vec<crate::backend::JournalStep>>,
     ) -> Result<(), EngineError> {
         let now = self.now();
@@ -138,7 +141,7 @@ impl Inner {
             })
             .await?;
         let waiting = self.recover_jobs(&journals).await?;
-        self.remove_orphans(&journals, dormant).await?;
+        self.remove_orphans(&journals, &dormant).await?;
         self.find_missing().await?;
         self.refresh_volumes().await?;
         self.sweep_jobs().await?;
@@ -160,12 +163,12 @@ impl Inner {
         loop {
             tokio::time::sleep(SWEEP).await;
             if let Err(error) = self.sweep_jobs().await {
-                warn!(error = &error as &dyn std::error::Error, "Old jobs could not be removed");
+                warn!(error = %Chain(&error), "Old jobs could not be removed");
             }
             if renewed.elapsed() > LEASE / 3 {
                 renewed = tokio::time::Instant::now();
                 if let Err(error) = self.store.renew(&self.lease, self.now() + LEASE).await {
-                    warn!(error = &error as &dyn std::error::Error, "The lease could not be renewed");
+                    warn!(error = %Chain(&error), "The lease could not be renewed");
                 }
             }
         }

@@ -60,11 +60,13 @@ impl View {
     }
 
     /// The snapshots of a system, recovery snapshots too, in the order of their creation.
+    #[must_use]
     pub fn snapshots_of(&self, system: Guid) -> impl DoubleEndedIterator<Item = &Arc<Snapshot>> {
         entries(&self.snapshots_of, system).filter_map(|id| self.snapshots.get(&id))
     }
 
     /// The snapshots whose parent is `snapshot`, in the order of their creation.
+    #[must_use]
     pub fn children_of(&self, snapshot: Guid) -> impl DoubleEndedIterator<Item = &Arc<Snapshot>> {
         entries(&self.children_of, snapshot).filter_map(|id| self.snapshots.get(&id))
     }
@@ -109,6 +111,7 @@ impl View {
     }
 
     /// The snapshot collections of a collection, in the order of their creation.
+    #[must_use]
     pub fn snapshot_collections_of(
         &self,
         collection: Guid,
@@ -159,6 +162,7 @@ impl View {
     }
 
     /// The jobs that work on or made an element, in the order of their submission.
+    #[must_use]
     pub fn jobs_of(&self, element: Guid) -> impl DoubleEndedIterator<Item = &Arc<Job>> {
         entries(&self.jobs_of, element).filter_map(|id| self.jobs.get(&id))
     }

@@ -13,8 +13,8 @@ use super::{
     Work,
 };
 use crate::backend::{
-    ApplyRequest, BackendError, Capabilities, DestroyRequest, JournalStep, MachineState, Operation, PowerAction,
-    Recovery, SnapshotOutcome, SnapshotRequest, StepControl, VolumeReport, VolumeSnapshotRequest,
+    ApplyRequest, BackendError, Capabilities, DestroyRequest, JournalStep, Operation, PowerAction, Recovery,
+    SnapshotOutcome, SnapshotRequest, StepControl, VolumeReport, VolumeSnapshotRequest,
 };
 use crate::time::{Guid, Timestamp};
 
@@ -32,7 +32,6 @@ pub(super) enum Call {
 pub(super) enum CallResult {
     Snapshots(Vec<SnapshotOutcome>),
     Done,
-    State(MachineState),
     Volume(VolumeReport),
 }
 
@@ -425,10 +424,10 @@ impl Inner {
             }
             Call::ClearMemory(request) => self.hypervisor.clear_memory(request).await.map(|()| CallResult::Done),
             Call::ChangeState { machine, action: Some(action), .. } => {
-                self.hypervisor.change_state(*machine, *action, control).await.map(CallResult::State)
+                self.hypervisor.change_state(*machine, *action, control).await.map(|_| CallResult::Done)
             }
             Call::ChangeState { machine, action: None, .. } => {
-                self.hypervisor.state(*machine).await.map(CallResult::State)
+                self.hypervisor.state(*machine).await.map(|_| CallResult::Done)
             }
             Call::CopyVolume(request) => self.volumes.copy_snapshot(request, control).await.map(CallResult::Volume),
         }
@@ -452,7 +451,7 @@ impl Inner {
             Call::ClearMemory(request) => self.hypervisor.clear_memory(request).await.map(|()| Some(CallResult::Done)),
             Call::ChangeState { machine, leads_to, .. } => {
                 let state = self.hypervisor.state(*machine).await?;
-                Ok((SystemState::from(state) == *leads_to).then_some(CallResult::State(state)))
+                Ok((SystemState::from(state) == *leads_to).then_some(CallResult::Done))
             }
             Call::CopyVolume(request) => Ok(self.volumes.recover(request, journal).await?.map(CallResult::Volume)),
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use smol_str::{SmolStr, format_smolstr};
 
 use super::element::{Element, guid_text};
-use super::family::Family;
+use super::family::{Elements, Family};
 use super::scope::Scope;
 use crate::cim::{CimDateTime, CimError, CimInstance, CimValue, ClassDeclaration, InstanceBuilder};
 use crate::engine::{Job, JobKind, JobState};
@@ -45,8 +45,8 @@ pub(super) fn jobs(scope: &Scope) -> impl Iterator<Item = &Arc<Job>> {
 }
 
 impl Family for Jobs {
-    fn elements(&self, scope: &Scope) -> Vec<Element> {
-        jobs(scope).map(|job| Element::Job(job.id)).collect()
+    fn elements<'s>(&'s self, scope: &'s Scope) -> Elements<'s> {
+        Box::new(jobs(scope).map(|job| Element::Job(job.id)))
     }
 
     fn instance(&self, scope: &Scope, element: Element) -> Result<Option<CimInstance>, CimError> {

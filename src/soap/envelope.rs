@@ -1,6 +1,6 @@
 //! The envelope: headers read, body kept as a slice.
 
-use crate::xml::{Event, Fragment, Ns, Reader, XmlError, XmlErrorKind};
+use crate::xml::{Element, Event, Fragment, Ns, Reader, XmlError, XmlErrorKind};
 
 use super::codes::code;
 use super::{Fault, Headers, Subcode};
@@ -43,6 +43,8 @@ impl<'a> Envelope<'a> {
                 headers = Some(Headers::read(reader).map_err(|error| malformed(&error))?);
             } else if part.is(Ns::Soap, "Body") && body.is_none() {
                 body = Some(read_body(reader).map_err(|error| malformed(&error))?);
+            } else if let Some(headers) = headers.as_mut().filter(|_| body.is_none() && is_stray_option_set(&part)) {
+                headers.read_one(reader, &part).map_err(|error| malformed(&error))?;
             } else {
                 return Err(invalid("The envelope holds something other than one Header followed by one Body."));
             }
@@ -54,6 +56,11 @@ impl<'a> Envelope<'a> {
         let body = body.ok_or_else(|| invalid("The envelope has no Body."))?;
         Ok(Self { headers: headers.unwrap_or_default(), body })
     }
+}
+
+/// winrm-rs 1.1 writes the `OptionSet` of a new shell between Header and Body; it is read as a header.
+fn is_stray_option_set(part: &Element<'_>) -> bool {
+    part.is(Ns::Wsman, "OptionSet")
 }
 
 /// The first child of the body; further ones are read for their form and ignored.

@@ -140,7 +140,7 @@ impl<'a> Headers<'a> {
         Ok(headers)
     }
 
-    fn read_one(&mut self, reader: &mut Reader<'a>, element: &Element<'a>) -> Result<(), XmlError> {
+    pub(super) fn read_one(&mut self, reader: &mut Reader<'a>, element: &Element<'a>) -> Result<(), XmlError> {
         match element.name().ns {
             Ns::Addressing => self.read_addressing(reader, element),
             Ns::Wsman => self.read_wsman(reader, element),

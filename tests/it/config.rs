@@ -156,8 +156,10 @@ fn every_key_is_documented_with_its_default_and_range() {
     let mut rest = page.as_str();
     for key in KEYS {
         let row = documented(key);
-        let Some(at) = rest.find(&row) else { panic!("docs/configuration.md lacks, or has out of order:\n{row}") };
-        rest = &rest[at + row.len()..];
+        let Some((_, after)) = rest.split_once(&row) else {
+            panic!("docs/configuration.md lacks, or has out of order:\n{row}")
+        };
+        rest = after;
     }
     let rows = page.lines().filter(|line| line.starts_with("| `")).count();
     assert_eq!(rows, KEYS.len(), "docs/configuration.md lists a key that does not exist");
@@ -167,4 +169,19 @@ fn every_key_is_documented_with_its_default_and_range() {
 fn the_packaged_sample_is_right() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/wsnapd.toml");
     Config::load(&file).unwrap();
+}
+
+#[test]
+fn every_dependency_is_explained() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest: toml::Table = fs::read_to_string(root.join("Cargo.toml")).unwrap().parse().unwrap();
+    let page = fs::read_to_string(root.join("docs/dependencies.md")).unwrap();
+    let mut named = std::collections::BTreeSet::new();
+    for section in ["dependencies", "dev-dependencies"] {
+        for name in manifest[section].as_table().unwrap().keys() {
+            assert!(page.contains(&format!("| `{name}` |")), "docs/dependencies.md lacks {name}");
+            named.insert(name.clone());
+        }
+    }
+    assert_eq!(page.lines().filter(|line| line.starts_with("| `")).count(), named.len(), "a dependency that is gone");
 }

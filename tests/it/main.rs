@@ -3,15 +3,41 @@
 //! The modules are `cfg(test)` so that clippy takes their helper functions for test code too.
 
 #[cfg(test)]
+mod backend_contract;
+#[cfg(test)]
 mod captures;
+#[cfg(test)]
+mod client;
 #[cfg(test)]
 mod codecs;
 #[cfg(test)]
 mod config;
 #[cfg(test)]
+mod engine_commands;
+#[cfg(test)]
+mod engine_crash;
+#[cfg(test)]
+mod engine_failures;
+#[cfg(test)]
+mod engine_kill;
+#[cfg(test)]
+mod engine_model;
+#[cfg(test)]
+mod engine_support;
+#[cfg(test)]
 mod fuzz_regression;
 #[cfg(test)]
 mod layering;
+#[cfg(test)]
+mod providers_codes;
+#[cfg(test)]
+mod providers_instances;
+#[cfg(test)]
+mod providers_links;
+#[cfg(test)]
+mod providers_support;
+#[cfg(test)]
+mod providers_workflows;
 #[cfg(test)]
 mod schema;
 #[cfg(test)]

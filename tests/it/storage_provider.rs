@@ -13,6 +13,7 @@ use wsnapd::cim::{CimInstance, CimStatus, CimValue, ObjectPath, PropertyName};
 use wsnapd::cimom::{AssociationFilter, MethodResult};
 
 use crate::support::{STORAGE, TestServer, object_id};
+use crate::tree::{Node, SOAP};
 
 const CLASSES: [&str; 7] = [
     "MSFT_SMJob",
@@ -175,7 +176,7 @@ async fn a_clone_is_there_on_return() {
     assert_eq!(links[0].get("SyncType").as_u64(), Some(7));
     assert_eq!(
         associated(&server, &source, "MSFT_SMStorageSynchronized", Some("SourceStorageVolume")),
-        [snapshot.clone()]
+        std::slice::from_ref(&snapshot)
     );
     assert_eq!(associated(&server, &source, "MSFT_SMStorageSynchronized", Some("TargetStorageVolume")), []);
     assert_eq!(associated(&server, &snapshot, "MSFT_SMStorageSynchronized", None), [source]);
@@ -200,8 +201,8 @@ async fn a_copy_is_a_job_that_leads_to_its_volume() {
     assert_eq!(job.get("ErrorCode").as_u64(), Some(0));
     assert_eq!(*job.get("OperationalStatus"), CimValue::from([17_u16, 2]));
     let snapshot = server.resolve(&target).expect("the snapshot is there");
-    assert_eq!(associated(&server, &job, "MSFT_SMJobToStorageVolume", None), [snapshot.clone()]);
-    assert_eq!(associated(&server, &job, "MSFT_SMJobToPool", None), [pool.clone()]);
+    assert_eq!(associated(&server, &job, "MSFT_SMJobToStorageVolume", None), std::slice::from_ref(&snapshot));
+    assert_eq!(associated(&server, &job, "MSFT_SMJobToPool", None), std::slice::from_ref(&pool));
     assert!(associated(&server, &pool, "MSFT_SMPoolToVolume", None).contains(&snapshot));
     let path = snapshot.get("OtherIdentifyingInfo").as_array().unwrap()[0].as_str().unwrap().to_owned();
     let original = std::fs::read(server.directory().join("pool1/vol1")).unwrap();
@@ -357,5 +358,41 @@ async fn instances_and_associations_agree_from_every_side() {
                 assert!(found.contains(&link), "{class} is not found from {role}");
             }
         }
+    }
+}
+
+/// `CreateSnapshot` of a volume as an envelope.
+fn create_snapshot(volume: &CimInstance, parameters: &str) -> String {
+    let uri = format!("http://schemas.microsoft.com/wbem/wsman/1/wmi/{STORAGE}/MSFT_SMStorageVolume");
+    let id = volume.get("ObjectId").as_str().unwrap();
+    format!(
+        "<s:Envelope xmlns:s=\"{SOAP}\" xmlns:a=\"http://schemas.xmlsoap.org/ws/2004/08/addressing\" \
+         xmlns:w=\"http://schemas.dmtf.org/wbem/wsman/1/wsman.xsd\"><s:Header><a:To>http://host/wsman</a:To>\
+         <w:ResourceURI>{uri}</w:ResourceURI><a:Action>{uri}/CreateSnapshot</a:Action>\
+         <a:MessageID>uuid:1</a:MessageID><a:ReplyTo><a:Address>\
+         http://schemas.xmlsoap.org/ws/2004/08/addressing/role/anonymous</a:Address></a:ReplyTo>\
+         <w:SelectorSet><w:Selector Name=\"ObjectId\">{id}</w:Selector></w:SelectorSet></s:Header><s:Body>\
+         <p:CreateSnapshot_INPUT xmlns:p=\"{uri}\">{parameters}</p:CreateSnapshot_INPUT></s:Body></s:Envelope>"
+    )
+}
+
+#[tokio::test]
+async fn a_refusal_carries_its_details_as_elements() {
+    let server = TestServer::start().await;
+    let volume = server.instance("MSFT_SMStorageVolume", "DisplayName", "vol3");
+    let parameters = "<p:ElementName>x</p:ElementName><p:username>array-admin</p:username>\
+                      <p:password>array-secret</p:password>";
+    let text = create_snapshot(&volume, parameters);
+    let outbound = server.service.handle(&server.principal, &text, wsnapd::wsman::Encoding::Utf8).await;
+    assert!(!outbound.is_fault && !outbound.body.contains("array-"), "{}", outbound.body);
+    let answer = Node::parse(&outbound.body);
+    let output = answer.find("CreateSnapshot_OUTPUT").expect("the output of the method");
+    assert_eq!(output.find("ReturnValue").unwrap().text, "40308");
+    let status = output.find("ExtendedStatus").expect("the details");
+    assert_eq!(status.find("SMErrorCode").unwrap().text, "40308");
+    assert_eq!(status.find("SMErrorSource").unwrap().text, "2");
+    assert!(status.find("SMMessage").unwrap().text.contains("pool"), "{}", outbound.body);
+    for nothing in ["Job", "TargetStorageVolume"] {
+        assert_eq!(output.find(nothing).unwrap().attributes["xsi:nil"], "true", "{}", outbound.body);
     }
 }

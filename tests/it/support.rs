@@ -11,7 +11,7 @@ use wsnapd::backend::{
 use wsnapd::cim::{CimError, CimInstance, CimValue, ObjectPath, PropertyName, Schema};
 use wsnapd::cimom::{CallContext, MethodArguments, MethodResult, ObjectManager, Principal, ProviderRegistry};
 use wsnapd::engine::{CreateSnapshot, Engine, EngineOptions, Outcome, SnapshotSettings, SnapshotType, SqliteStore};
-use wsnapd::providers::{generated, storage};
+use wsnapd::providers::{self, ProviderOptions, generated, storage};
 use wsnapd::time::{Clock, Guid, ManualClock, SequentialIds, Timestamp};
 use wsnapd::wsman::{Service, ServiceOptions};
 
@@ -19,6 +19,8 @@ use wsnapd::wsman::{Service, ServiceOptions};
 pub(crate) const RUNNING: &str = "5C1C2F40-0000-4000-8000-000000000001";
 /// The machine that is off and has a snapshot; the requests of `omicli` name it.
 pub(crate) const OFF: &str = "046E0F1B-92C8-4E8C-9F1B-000000000001";
+/// The identity of the installation.
+const INSTALLATION: &str = "7C6E1D53-40A5-4B19-8D35-6B5B0F0C2A11";
 /// The name of the host.
 pub(crate) const HOST: &str = "HOST";
 /// The namespace of pools and volumes.
@@ -81,6 +83,8 @@ impl TestServer {
         let engine = Engine::open(options).await.expect("the engine opens");
         let schema = schema();
         let mut registry = ProviderRegistry::new();
+        let about = ProviderOptions::new(HOST, guid(INSTALLATION));
+        providers::register(&mut registry, &schema, &engine, &about).expect("the classes are there");
         storage::register(&mut registry, &schema, Arc::clone(&engine), HOST).expect("the storage classes are there");
         assert_eq!(registry.unknown_classes(&schema), Vec::<String>::new());
         let manager = Arc::new(ObjectManager::new(schema, registry));

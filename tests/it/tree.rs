@@ -20,7 +20,7 @@ pub(crate) struct Node {
     pub(crate) attributes: HashMap<String, String>,
     /// The text directly inside.
     pub(crate) text: String,
-    pub(crate) children: Vec<Node>,
+    pub(crate) children: Vec<Self>,
 }
 
 impl Node {

@@ -112,6 +112,11 @@ impl Refusal {
         Ok(Self { code, source, parameter, message: error.to_string(), details })
     }
 
+    /// What lies behind the error, cause by cause.
+    pub(super) fn details(&self) -> &str {
+        &self.details
+    }
+
     /// The embedded `MSFT_SMExtendedStatus`. Nothing of the arguments is in it, so no credential is either.
     ///
     /// # Errors

@@ -49,7 +49,7 @@ impl Methods {
                 .with("Job", Object::Job(job).path(host))),
             Err(error) => {
                 let refusal = Refusal::of_snapshot(&error)?;
-                tracing::warn!(volume = %source, code = refusal.code, error = %error, "Volume snapshot refused");
+                tracing::warn!(volume = %source, code = refusal.code, %error, cause = refusal.details(), "Volume snapshot refused");
                 self.refused(method, &refusal)
             }
         }
