@@ -19,6 +19,8 @@ mod engine_crash;
 #[cfg(test)]
 mod engine_failures;
 #[cfg(test)]
+mod engine_kill;
+#[cfg(test)]
 mod engine_model;
 #[cfg(test)]
 mod engine_support;
@@ -26,6 +28,12 @@ mod engine_support;
 mod fuzz_regression;
 #[cfg(test)]
 mod layering;
+#[cfg(test)]
+mod providers_codes;
+#[cfg(test)]
+mod providers_instances;
+#[cfg(test)]
+mod providers_links;
 #[cfg(test)]
 mod providers_support;
 #[cfg(test)]
