@@ -13,11 +13,11 @@ use tracing::{info, warn};
 
 use crate::backend;
 use crate::cimom::{ObjectManager, ProviderRegistry};
-use crate::config::{Config, Protocol};
+use crate::config::{ChannelBinding, Config, Protocol};
 use crate::engine::{Engine, EngineOptions, SqliteStore};
 use crate::providers::{self, ProviderOptions};
 use crate::time::{Clock, Guid, IdSource};
-use crate::transport::auth::PasswordKeeper;
+use crate::transport::auth::{ChannelBindingPolicy, NegotiatePolicy, PasswordKeeper};
 use crate::transport::{AuthPolicy, Limits, Listener, Server, TlsError, TlsIdentity};
 use crate::wsman::{self, Identity, Service, ServiceOptions};
 
@@ -60,8 +60,7 @@ impl Running {
         let users = PasswordKeeper::start(config.users_file.clone())?;
         let engine = engine(&mut config, &machine).await?;
         let service = Arc::new(service(&config, &engine, &machine)?);
-        let auth =
-            AuthPolicy { users, basic: config.service.basic, allow_unencrypted: config.service.allow_unencrypted };
+        let auth = auth(&config, users, &machine);
         let stop = CancellationToken::new();
         let server = Server::new(Arc::clone(&service), auth, limits(&config));
         let token = stop.clone();
@@ -148,6 +147,19 @@ impl CertificateFiles {
     pub fn renew(&self, config: &Config) -> Result<(), AppError> {
         Ok(self.make(&certificate_names(config), SystemClock.now())?)
     }
+}
+
+/// The schemes that are configured.
+fn auth(config: &Config, users: PasswordKeeper, machine: &str) -> AuthPolicy {
+    let channel_binding = match config.service.channel_binding {
+        ChannelBinding::None => ChannelBindingPolicy::None,
+        ChannelBinding::Relaxed => ChannelBindingPolicy::Relaxed,
+        ChannelBinding::Strict => ChannelBindingPolicy::Strict,
+    };
+    let negotiate =
+        config.service.negotiate.then(|| NegotiatePolicy::new(machine, Arc::new(SystemClock), channel_binding));
+    let service = &config.service;
+    AuthPolicy { users, basic: service.basic, allow_unencrypted: service.allow_unencrypted, negotiate }
 }
 
 type Bound = (Vec<Listener>, Vec<(Protocol, SocketAddr)>);

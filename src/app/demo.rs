@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::config::{Config, ListenerConfig, Protocol, state_dir};
 use crate::time::IdSource;
-use crate::transport::auth::{User, UsersError, UsersFile, hash_password};
+use crate::transport::auth::{NtHash, User, UsersError, UsersFile, hash_password};
 use crate::transport::private_file;
 
 use super::compose::Running;
@@ -163,13 +163,14 @@ pub fn read_password_file(file: &Path) -> Result<Zeroizing<String>, AppError> {
     Ok(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned()))
 }
 
-/// Lets a user log on with a password.
+/// Lets a user log on with a password, by Basic and by NTLM.
 fn admit(users_file: &Path, user: &str, password: &str) -> Result<(), AppError> {
     let mut users = match UsersFile::load(users_file) {
         Err(UsersError::Read(_, error)) if error.kind() == io::ErrorKind::NotFound => UsersFile::default(),
         loaded => loaded?,
     };
-    users.set(User::new(user, hash_password(password.as_bytes())?)?);
+    let hash = hash_password(password.as_bytes())?;
+    users.set(User::new(user, hash)?.with_ntlm(NtHash::of_password(password)));
     Ok(users.save(users_file)?)
 }
 

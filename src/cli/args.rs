@@ -90,7 +90,7 @@ pub(super) struct DemoArgs {
     /// Serve only, without showing anything
     #[arg(long)]
     pub(super) no_tour: bool,
-    /// No passwords and no clear text over HTTP; other addresses than the loopback are allowed then
+    /// No Basic and no clear text over HTTP; other addresses than the loopback are allowed then
     #[arg(long)]
     pub(super) strict: bool,
     /// What is logged
@@ -115,6 +115,12 @@ pub(super) struct UserArgs {
     /// The file whose first line is the password [default: ask for it]
     #[arg(long, value_name = "FILE")]
     pub(super) password_file: Option<PathBuf>,
+    /// Let the user log on with NTLM too: stores the NT hash, which is as good as the password
+    #[arg(long)]
+    pub(super) ntlm: bool,
+    /// Let the user log on with NTLM no more [default: as before]
+    #[arg(long, conflicts_with = "ntlm")]
+    pub(super) no_ntlm: bool,
     #[command(flatten)]
     pub(super) users: UsersFileArgs,
 }
@@ -122,7 +128,7 @@ pub(super) struct UserArgs {
 #[derive(Debug, Subcommand)]
 pub(super) enum UserCommand {
     /// Let a new user log on
-    #[command(after_help = "Example:\n  wsnapd user add alice")]
+    #[command(after_help = "Example:\n  wsnapd user add alice\n  wsnapd user add bob --ntlm")]
     Add(UserArgs),
     /// Give a user another password
     Passwd(UserArgs),

@@ -23,7 +23,11 @@ async fn run(args: DemoArgs) -> Result<(), Failure> {
         strict: args.strict,
     };
     let demo = Demo::start(options).await?;
-    say(format_args!("HTTP      {}{}", demo.url(Protocol::Http), if args.strict { " (Identify only)" } else { "" }));
+    say(format_args!(
+        "HTTP      {}{}",
+        demo.url(Protocol::Http),
+        if args.strict { " (sealed messages only)" } else { "" }
+    ));
     say(format_args!("HTTPS     {}", demo.url(Protocol::Https)));
     say(format_args!("User      {}", demo.user));
     if demo.password_made {

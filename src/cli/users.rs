@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::app::{AppError, read_password_file};
 use crate::config::Config;
-use crate::transport::auth::{User, UsersError, UsersFile, hash_password};
+use crate::transport::auth::{NtHash, User, UsersError, UsersFile, hash_password};
 
 use super::args::{UserArgs, UserCommand, UsersFileArgs};
 use super::failure::Failure;
@@ -20,7 +20,7 @@ pub(super) fn run(command: UserCommand) -> Result<(), Failure> {
         UserCommand::Remove { name, users } => remove(&name, &users),
         UserCommand::List(args) => {
             for user in load(&path(&args)?)?.iter() {
-                say(&user.name);
+                say(format_args!("{}{}", user.name, if user.may_use_ntlm() { "\tNTLM" } else { "" }));
             }
             Ok(())
         }
@@ -31,6 +31,7 @@ fn set(args: &UserArgs, known: bool) -> Result<(), Failure> {
     let path = path(&args.users)?;
     let mut users = load(&path)?;
     let old = users.find(&args.name).map(|user| user.name.clone());
+    let ntlm = args.ntlm || (!args.no_ntlm && users.find(&args.name).is_some_and(User::may_use_ntlm));
     match (&old, known) {
         (None, true) => return Err(unknown(&args.name)),
         (Some(_), false) => {
@@ -50,7 +51,8 @@ fn set(args: &UserArgs, known: bool) -> Result<(), Failure> {
         return Err(Failure::failed("the password is empty"));
     }
     let hash = hash_password(password.as_bytes()).map_err(AppError::Hash)?;
-    users.set(User::new(&name, hash).map_err(AppError::UserName)?);
+    let user = User::new(&name, hash).map_err(AppError::UserName)?;
+    users.set(if ntlm { user.with_ntlm(NtHash::of_password(&password)) } else { user });
     Ok(users.save(&path).map_err(AppError::Users)?)
 }
 

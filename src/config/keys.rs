@@ -50,6 +50,8 @@ pub const KEYS: &[Key] = &[
     key("listener", "transport", Kind::Choice(&["http", "https"]), "https"),
     key("service", "AllowUnencrypted", Kind::Flag, "false"),
     key("service", "Basic", Kind::Flag, "true"),
+    key("service", "Negotiate", Kind::Flag, "true"),
+    key("service", "CbtHardeningLevel", Kind::Choice(&["None", "Relaxed", "Strict"]), "Relaxed"),
     key("service", "MaxEnvelopeSizekb", Kind::Number(32, 1_039_440), "500"),
     key("service", "MaxTimeoutms", Kind::Number(500, U32), "60000"),
     key("service", "MaxBatchItems", Kind::Number(1, U32), "32000"),

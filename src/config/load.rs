@@ -67,6 +67,10 @@ pub struct ServiceConfig {
     pub allow_unencrypted: bool,
     /// `Basic`.
     pub basic: bool,
+    /// `Negotiate`.
+    pub negotiate: bool,
+    /// `CbtHardeningLevel`.
+    pub channel_binding: ChannelBinding,
     /// `MaxEnvelopeSizekb`, in kilobytes.
     pub max_envelope_size_kb: u32,
     /// `MaxTimeoutms`.
@@ -87,6 +91,17 @@ pub struct ServiceConfig {
     pub handshake_timeout: Duration,
     /// `ShutdownTimeoutms`.
     pub shutdown_timeout: Duration,
+}
+
+/// `CbtHardeningLevel`: what is asked of the channel bindings of logons over TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChannelBinding {
+    /// Nothing.
+    None,
+    /// That they are right when there are any.
+    Relaxed,
+    /// That there are any, and that they are right.
+    Strict,
 }
 
 /// The section `[tls]`.
@@ -208,6 +223,12 @@ fn service(section: &mut Section<'_, '_, '_>) -> ServiceConfig {
     ServiceConfig {
         allow_unencrypted: section.flag("AllowUnencrypted"),
         basic: section.flag("Basic"),
+        negotiate: section.flag("Negotiate"),
+        channel_binding: match section.choice("CbtHardeningLevel") {
+            Some("None") => ChannelBinding::None,
+            Some("Strict") => ChannelBinding::Strict,
+            _ => ChannelBinding::Relaxed,
+        },
         max_envelope_size_kb: section.number_u32("MaxEnvelopeSizekb"),
         max_timeout,
         max_batch_items: section.number_u32("MaxBatchItems"),

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::auth::ConnectionAuth;
+use super::channel_binding::ChannelBinding;
 use super::exchange::Connection;
 use super::handler::EnvelopeHandler;
 use super::limits::MAX_HEAD_BYTES;
@@ -30,7 +31,7 @@ pub(super) async fn serve<H: EnvelopeHandler>(
     shared: Arc<Shared<H>>,
     stream: TcpStream,
     peer: SocketAddr,
-    tls: Option<TlsAcceptor>,
+    tls: Option<(TlsAcceptor, ChannelBinding)>,
     surplus: bool,
     stop: CancellationToken,
 ) {
@@ -38,12 +39,12 @@ pub(super) async fn serve<H: EnvelopeHandler>(
         debug!(%peer, %error, "Connection lost at once");
         return;
     }
-    let Some(acceptor) = tls else {
-        return serve_http(shared, stream, peer, false, surplus, stop).await;
+    let Some((acceptor, binding)) = tls else {
+        return serve_http(shared, stream, peer, None, surplus, stop).await;
     };
     let handshake = acceptor.accept_with(stream, |session| session.set_buffer_limit(Some(TLS_BUFFER)));
     match tokio::time::timeout(shared.limits.handshake, handshake).await {
-        Ok(Ok(stream)) => serve_http(shared, stream, peer, true, surplus, stop).await,
+        Ok(Ok(stream)) => serve_http(shared, stream, peer, Some(binding), surplus, stop).await,
         Ok(Err(error)) => debug!(%peer, %error, "TLS handshake failed"),
         Err(_) => debug!(%peer, "TLS handshake not finished in time"),
     }
@@ -53,13 +54,13 @@ async fn serve_http<H: EnvelopeHandler>(
     shared: Arc<Shared<H>>,
     stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: SocketAddr,
-    tls: bool,
+    tls: Option<ChannelBinding>,
     surplus: bool,
     stop: CancellationToken,
 ) {
     let linger = LingerFlag::default();
     let idle = shared.limits.idle;
-    let auth = ConnectionAuth::new(tls, &shared.auth);
+    let auth = ConnectionAuth::new(tls, &shared.auth, shared.limits.handshake);
     let context = Arc::new(Connection { shared, auth, linger: linger.clone(), surplus });
     let service = service_fn(move |request| {
         let context = Arc::clone(&context);

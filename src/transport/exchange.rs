@@ -10,15 +10,16 @@ use hyper::{Method, Request, StatusCode};
 use tracing::{debug, info};
 
 use crate::cimom::Principal;
-use crate::wsman::Encoding;
+use crate::wsman::{Encoding, Outbound};
 
-use super::auth::{ConnectionAuth, Outcome};
+use super::auth::{Admitted, ConnectionAuth, Outcome};
 use super::body::{self, BodyError};
 use super::charset::{self, TextError};
 use super::handler::EnvelopeHandler;
 use super::linger::LingerFlag;
-use super::media_type::{self, DeclaredCharset};
+use super::media_type::{self, DeclaredCharset, Form};
 use super::reply::{self, Reply};
+use super::sealing;
 use super::server::Shared;
 
 /// What the requests of one connection have in common.
@@ -65,7 +66,7 @@ enum Admission {
     /// Identify without credentials, and the answer to anything else.
     Identify(Reply),
     /// Everything, in the name of this user.
-    As(Principal),
+    As(Admitted),
 }
 
 impl<H: EnvelopeHandler> Connection<H> {
@@ -73,8 +74,8 @@ impl<H: EnvelopeHandler> Connection<H> {
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Reply {
         let (head, body) = request.into_parts();
         match self.admit(&head, &body).await {
-            Ok((admission, charset)) => match self.read(body).await {
-                Ok(bytes) => self.exchange(admission, charset, &bytes).await,
+            Ok((admission, form)) => match self.read(body, form).await {
+                Ok(bytes) => self.exchange(admission, form, bytes).await,
                 Err(status) => self.close(status),
             },
             Err(Refusal::Skip(reply)) => self.skip(&head, body, reply).await,
@@ -83,7 +84,7 @@ impl<H: EnvelopeHandler> Connection<H> {
     }
 
     /// Everything that is decided by the head, in the order of `ws-management.md` §4.
-    async fn admit(&self, head: &Parts, body: &Incoming) -> Result<(Admission, DeclaredCharset), Refusal> {
+    async fn admit(&self, head: &Parts, body: &Incoming) -> Result<(Admission, Form), Refusal> {
         if self.surplus {
             return Err(Refusal::Close(StatusCode::SERVICE_UNAVAILABLE));
         }
@@ -92,36 +93,52 @@ impl<H: EnvelopeHandler> Connection<H> {
         if head.method != Method::POST {
             return Err(skip(StatusCode::METHOD_NOT_ALLOWED));
         }
-        let charset = if body::is_empty(body) {
-            DeclaredCharset::Absent
+        let form = if body::is_empty(body) {
+            Form::Clear(DeclaredCharset::Absent)
         } else {
             media_type::check(&head.headers).map_err(skip)?
         };
-        let limit = u64::try_from(self.shared.limits.max_envelope_bytes).unwrap_or(u64::MAX);
+        let limit = u64::try_from(self.limit(form)).unwrap_or(u64::MAX);
         if body::announced_length(body).is_some_and(|length| length > limit) {
             info!(limit, "Request longer than MaxEnvelopeSizekb");
             return Err(Refusal::Close(StatusCode::PAYLOAD_TOO_LARGE));
         }
-        Ok((self.authenticate(route, &head.headers).await?, charset))
+        let admission = self.authenticate(route, form, &head.headers).await?;
+        if let (Admission::As(admitted), Form::Clear(_)) = (&admission, form)
+            && !self.auth.clear_text_allowed()
+            && !(admitted.handshake_ended && body::is_empty(body))
+        {
+            let fault = reply::envelope(self.shared.handler.encryption_required_fault(), Encoding::Utf8);
+            return Err(Refusal::Skip(reply::with_token(fault, admitted.token.clone())));
+        }
+        Ok((admission, form))
     }
 
-    async fn authenticate(&self, route: Route, headers: &HeaderMap) -> Result<Admission, Refusal> {
+    /// The most bytes a body may have.
+    fn limit(&self, form: Form) -> usize {
+        let limit = self.shared.limits.max_envelope_bytes;
+        match form {
+            Form::Clear(_) => limit,
+            Form::Sealed => limit.saturating_add(sealing::MAX_OVERHEAD),
+        }
+    }
+
+    async fn authenticate(&self, route: Route, form: Form, headers: &HeaderMap) -> Result<Admission, Refusal> {
         if route == Route::AnonymousIdentify {
             return Ok(Admission::Identify(reply::status(StatusCode::FORBIDDEN)));
         }
         let policy = &self.shared.auth;
-        if says_unauthenticated(headers) && !headers.contains_key(AUTHORIZATION) {
-            return Ok(Admission::Identify(refusal(self.auth.challenge(policy))));
+        if form != Form::Sealed && says_unauthenticated(headers) && !headers.contains_key(AUTHORIZATION) {
+            return Ok(Admission::Identify(refusal(self.auth.challenge(policy).await)));
         }
         match self.auth.authenticate(policy, headers).await {
-            Outcome::Authenticated(principal) => Ok(Admission::As(principal)),
+            Outcome::Authenticated(admitted) => Ok(Admission::As(admitted)),
             outcome => Err(Refusal::Skip(refusal(outcome))),
         }
     }
 
-    async fn read(&self, body: Incoming) -> Result<Bytes, StatusCode> {
-        let limits = &self.shared.limits;
-        body::read(body, limits.max_envelope_bytes, limits.packet_retrieval).await.map_err(|error| {
+    async fn read(&self, body: Incoming, form: Form) -> Result<Bytes, StatusCode> {
+        body::read(body, self.limit(form), self.shared.limits.packet_retrieval).await.map_err(|error| {
             info!(%error, "Request not read to its end");
             match error {
                 BodyError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -131,25 +148,65 @@ impl<H: EnvelopeHandler> Connection<H> {
         })
     }
 
-    async fn exchange(&self, admission: Admission, charset: DeclaredCharset, bytes: &[u8]) -> Reply {
+    async fn exchange(&self, admission: Admission, form: Form, bytes: Bytes) -> Reply {
+        match (admission, form) {
+            (Admission::As(admitted), _) => {
+                let reply = if admitted.handshake_ended && bytes.is_empty() {
+                    // How pypsrp, pywinrm and Ruby set up sealing before their first envelope.
+                    reply::status(StatusCode::OK)
+                } else {
+                    match form {
+                        Form::Clear(charset) => {
+                            let (outbound, encoding) = self.converse(&admitted.principal, charset, &bytes).await;
+                            reply::envelope(outbound, encoding)
+                        }
+                        Form::Sealed => self.converse_sealed(&admitted.principal, &bytes).await,
+                    }
+                };
+                reply::with_token(reply, admitted.token)
+            }
+            (Admission::Identify(otherwise), Form::Clear(charset)) => match charset::decode(&bytes, charset) {
+                Ok((text, encoding)) => {
+                    let identified = self.shared.handler.identify_anonymous(&text);
+                    identified.map_or(otherwise, |outbound| reply::envelope(outbound, encoding))
+                }
+                Err(_) => otherwise,
+            },
+            (Admission::Identify(otherwise), Form::Sealed) => otherwise,
+        }
+    }
+
+    /// One envelope and its answer, with the encoding of both.
+    async fn converse(&self, principal: &Principal, charset: DeclaredCharset, bytes: &[u8]) -> (Outbound, Encoding) {
         let handler = &self.shared.handler;
-        let decoded = charset::decode(bytes, charset);
-        match (admission, decoded) {
-            (Admission::As(principal), Ok((text, encoding))) => {
-                let outbound = handler.handle(&principal, &text, encoding).await;
-                reply::envelope(outbound, encoding)
+        match charset::decode(bytes, charset) {
+            Ok((text, encoding)) => (handler.handle(principal, &text, encoding).await, encoding),
+            Err(TextError::Coding) => (handler.content_encoding_fault(), Encoding::Utf8),
+            Err(TextError::Charset) => (handler.charset_fault(), Encoding::Utf8),
+            Err(TextError::Malformed(encoding, detail)) => (handler.malformed_text_fault(detail), encoding),
+        }
+    }
+
+    /// The same with both sealed, faults too: clients unseal before they look at the status.
+    async fn converse_sealed(&self, principal: &Principal, bytes: &[u8]) -> Reply {
+        let Some(message) = sealing::parse(bytes, self.shared.limits.max_envelope_bytes) else {
+            info!("Sealed message cannot be taken apart");
+            return self.close(StatusCode::BAD_REQUEST);
+        };
+        let mut data = message.data.to_vec();
+        if let Err(error) = self.auth.unseal(message.signature, &mut data) {
+            info!(%error, "Message not unsealed");
+            return self.close(StatusCode::BAD_REQUEST);
+        }
+        let (outbound, encoding) = self.converse(principal, message.charset, &data).await;
+        let status = reply::envelope_status(&outbound);
+        let mut data = charset::encode(outbound.body, encoding).to_vec();
+        match self.auth.seal(&mut data) {
+            Ok(signature) => reply::sealed(status, sealing::write(encoding, &signature, &data)),
+            Err(error) => {
+                info!(%error, "Answer not sealed");
+                self.close(StatusCode::INTERNAL_SERVER_ERROR)
             }
-            (Admission::As(_), Err(TextError::Coding)) => {
-                reply::envelope(handler.content_encoding_fault(), Encoding::Utf8)
-            }
-            (Admission::As(_), Err(TextError::Charset)) => reply::envelope(handler.charset_fault(), Encoding::Utf8),
-            (Admission::As(_), Err(TextError::Malformed(encoding, detail))) => {
-                reply::envelope(handler.malformed_text_fault(detail), encoding)
-            }
-            (Admission::Identify(otherwise), Ok((text, encoding))) => {
-                handler.identify_anonymous(&text).map_or(otherwise, |outbound| reply::envelope(outbound, encoding))
-            }
-            (Admission::Identify(otherwise), Err(_)) => otherwise,
         }
     }
 
@@ -163,7 +220,7 @@ impl<H: EnvelopeHandler> Connection<H> {
         // A client that waits for a 100 must not be told to send what nobody wants; whether it still
         // sends is its choice, so the connection cannot go on.
         if head.headers.contains_key(EXPECT)
-            || body::discard(body, limits.max_envelope_bytes, limits.packet_retrieval).await.is_err()
+            || body::discard(body, self.limit(Form::Sealed), limits.packet_retrieval).await.is_err()
         {
             self.linger.set();
             return reply::closing(reply);

@@ -21,6 +21,9 @@ pub trait EnvelopeHandler: Send + Sync + 'static {
     /// The fault for a body that is compressed.
     fn content_encoding_fault(&self) -> Outbound;
 
+    /// The fault for an envelope in clear text where it has to be sealed.
+    fn encryption_required_fault(&self) -> Outbound;
+
     /// The fault for bytes that are no text of their charset.
     fn malformed_text_fault(&self, detail: &str) -> Outbound;
 }
@@ -40,6 +43,10 @@ impl EnvelopeHandler for Arc<Service> {
 
     fn content_encoding_fault(&self) -> Outbound {
         self.as_ref().content_encoding_fault()
+    }
+
+    fn encryption_required_fault(&self) -> Outbound {
+        self.as_ref().encryption_required_fault()
     }
 
     fn malformed_text_fault(&self, detail: &str) -> Outbound {

@@ -13,7 +13,7 @@ pub struct Limits {
     pub packet_retrieval: Duration,
     /// How long a connection may wait for the head of its next request.
     pub idle: Duration,
-    /// How long a TLS handshake may take.
+    /// How long a TLS handshake may take, and how long one of a connection-bound scheme.
     pub handshake: Duration,
     /// How long requests under way may go on after the server was told to stop.
     pub drain: Duration,

@@ -4,6 +4,8 @@ use hyper::HeaderMap;
 use hyper::StatusCode;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 
+use super::sealing;
+
 /// What `Content-Type` says of the charset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DeclaredCharset {
@@ -19,19 +21,34 @@ pub(super) enum DeclaredCharset {
     Coded,
 }
 
+/// How the envelope of a request travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As it is, in this charset.
+    Clear(DeclaredCharset),
+    /// Sealed, inside `multipart/encrypted`.
+    Sealed,
+}
+
 /// Checks coding and media type of a request that has a body.
 ///
 /// # Errors
 /// 415 for a media type that is not that of SOAP 1.2, 400 for a `Content-Type` that is missing or
 /// cannot be read.
-pub(super) fn check(headers: &HeaderMap) -> Result<DeclaredCharset, StatusCode> {
+pub(super) fn check(headers: &HeaderMap) -> Result<Form, StatusCode> {
     let value = headers.get(CONTENT_TYPE).ok_or(StatusCode::BAD_REQUEST)?;
-    let charset = parse(value.to_str().map_err(|_| StatusCode::BAD_REQUEST)?)?;
+    let value = value.to_str().map_err(|_| StatusCode::BAD_REQUEST)?;
     let coded = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"identity");
-    Ok(if headers.get(CONTENT_ENCODING).is_some_and(coded) { DeclaredCharset::Coded } else { charset })
+    let coded = headers.get(CONTENT_ENCODING).is_some_and(coded);
+    if sealing::announced_by(value) {
+        return if coded { Err(StatusCode::UNSUPPORTED_MEDIA_TYPE) } else { Ok(Form::Sealed) };
+    }
+    let charset = parse(value)?;
+    Ok(Form::Clear(if coded { DeclaredCharset::Coded } else { charset }))
 }
 
-fn parse(value: &str) -> Result<DeclaredCharset, StatusCode> {
+/// Reads the media type of an envelope.
+pub(super) fn parse(value: &str) -> Result<DeclaredCharset, StatusCode> {
     let (media_type, parameters) = value.split_once(';').unwrap_or((value, ""));
     let media_type = media_type.trim();
     let (main, sub) = media_type.split_once('/').ok_or(StatusCode::BAD_REQUEST)?;

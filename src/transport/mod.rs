@@ -16,8 +16,9 @@
 //! # -> std::io::Result<()> {
 //! use wsnapd::transport::{AuthPolicy, Limits, Listener, Server};
 //!
+//! let auth = AuthPolicy { users, basic: true, allow_unencrypted: false, negotiate: None };
 //! let stop = tokio_util::sync::CancellationToken::new();
-//! let server = Server::new(service, AuthPolicy { users, basic: true, allow_unencrypted: false }, Limits::default());
+//! let server = Server::new(service, auth, Limits::default());
 //! let listener = Listener::bind("127.0.0.1:5985".parse().unwrap(), None)?;
 //! server.serve(vec![listener], stop).await;
 //! # Ok(()) }
@@ -25,6 +26,7 @@
 
 pub mod auth;
 mod body;
+mod channel_binding;
 mod charset;
 mod connection;
 mod exchange;
@@ -34,6 +36,7 @@ mod linger;
 mod media_type;
 pub mod private_file;
 mod reply;
+mod sealing;
 mod server;
 mod tls;
 

@@ -8,21 +8,42 @@ use hyper::{Response, StatusCode};
 use crate::wsman::{Encoding, Outbound};
 
 use super::charset;
+use super::sealing;
 
 /// The body is known whole, so hyper writes head and body at once with a `Content-Length`.
 pub(super) type Reply = Response<Full<Bytes>>;
 
 /// The answer that carries an envelope: 200, or 500 for a fault.
 pub(super) fn envelope(outbound: Outbound, encoding: Encoding) -> Reply {
+    let status = envelope_status(&outbound);
     let mut reply = Response::new(Full::new(charset::encode(outbound.body, encoding)));
-    if outbound.is_fault {
-        *reply.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-    }
+    *reply.status_mut() = status;
     let content_type = match encoding {
         Encoding::Utf8 => HeaderValue::from_static("application/soap+xml;charset=UTF-8"),
         Encoding::Utf16 => HeaderValue::from_static("application/soap+xml;charset=UTF-16"),
     };
     reply.headers_mut().insert(CONTENT_TYPE, content_type);
+    reply
+}
+
+/// The status of an envelope.
+pub(super) const fn envelope_status(outbound: &Outbound) -> StatusCode {
+    if outbound.is_fault { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK }
+}
+
+/// The answer that carries a sealed envelope.
+pub(super) fn sealed(status: StatusCode, body: Vec<u8>) -> Reply {
+    let mut reply = Response::new(Full::new(Bytes::from(body)));
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(sealing::CONTENT_TYPE));
+    reply
+}
+
+/// Adds the last token of a handshake.
+pub(super) fn with_token(mut reply: Reply, token: Option<HeaderValue>) -> Reply {
+    if let Some(token) = token {
+        reply.headers_mut().insert(WWW_AUTHENTICATE, token);
+    }
     reply
 }
 

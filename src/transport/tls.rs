@@ -11,6 +11,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
+use super::channel_binding::{self, ChannelBinding};
+
 /// Why a certificate cannot be served.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -32,7 +34,14 @@ pub enum TlsError {
 pub struct TlsIdentity {
     certificate: PathBuf,
     key: PathBuf,
-    config: ArcSwap<ServerConfig>,
+    served: ArcSwap<Served>,
+}
+
+/// A certificate as connections get it.
+#[derive(Debug)]
+struct Served {
+    config: Arc<ServerConfig>,
+    channel_binding: ChannelBinding,
 }
 
 impl TlsIdentity {
@@ -41,8 +50,8 @@ impl TlsIdentity {
     /// # Errors
     /// A [`TlsError`] that names the file.
     pub fn load(certificate: &Path, key: &Path) -> Result<Arc<Self>, TlsError> {
-        let config = ArcSwap::new(server_config(certificate, key)?);
-        Ok(Arc::new(Self { certificate: certificate.to_owned(), key: key.to_owned(), config }))
+        let served = ArcSwap::new(serve(certificate, key)?);
+        Ok(Arc::new(Self { certificate: certificate.to_owned(), key: key.to_owned(), served }))
     }
 
     /// Reads the files again. On an error the old certificate stays in use.
@@ -50,23 +59,26 @@ impl TlsIdentity {
     /// # Errors
     /// A [`TlsError`] that names the file.
     pub fn reload(&self) -> Result<(), TlsError> {
-        self.config.store(server_config(&self.certificate, &self.key)?);
+        self.served.store(serve(&self.certificate, &self.key)?);
         Ok(())
     }
 
-    pub(super) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(self.config.load_full())
+    /// What accepts a connection, and what a logon on that connection is bound to.
+    pub(super) fn acceptor(&self) -> (TlsAcceptor, ChannelBinding) {
+        let served = self.served.load();
+        (TlsAcceptor::from(Arc::clone(&served.config)), served.channel_binding)
     }
 }
 
 /// TLS 1.2 and 1.3 with ring, resumption by tickets, and HTTP/1.1 as the only protocol.
-fn server_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+fn serve(certificate: &Path, key: &Path) -> Result<Arc<Served>, TlsError> {
     let read = |path: &Path| fs::read(path).map_err(|error| TlsError::Read(path.to_owned(), error));
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&read(certificate)?)
         .collect::<Result<_, _>>()
         .ok()
         .filter(|chain: &Vec<_>| !chain.is_empty())
         .ok_or_else(|| TlsError::Pem(certificate.to_owned(), "certificate"))?;
+    let channel_binding = chain.first().map_or(ChannelBinding::default(), |leaf| channel_binding::of_certificate(leaf));
     let key_bytes = zeroize::Zeroizing::new(read(key)?);
     let private =
         PrivateKeyDer::from_pem_slice(&key_bytes).map_err(|_| TlsError::Pem(key.to_owned(), "private key"))?;
@@ -78,5 +90,5 @@ fn server_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, Tl
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.ticketer = rustls::crypto::ring::Ticketer::new()?;
     config.send_tls13_tickets = 1;
-    Ok(Arc::new(config))
+    Ok(Arc::new(Served { config: Arc::new(config), channel_binding }))
 }

@@ -142,6 +142,14 @@ impl Service {
         self.fault(&fault, &Headers::default())
     }
 
+    /// The fault for an envelope that crossed plain HTTP in clear text.
+    #[must_use]
+    pub fn encryption_required_fault(&self) -> Outbound {
+        let fault = Fault::new(Subcode::AccessDenied)
+            .reason("This connection takes sealed messages only: encrypt them, use HTTPS, or set AllowUnencrypted.");
+        self.fault(&fault, &Headers::default())
+    }
+
     /// The fault for bytes that are no text of their character set.
     #[must_use]
     pub fn malformed_text_fault(&self, what: &str) -> Outbound {

@@ -29,6 +29,8 @@ mod fuzz_regression;
 #[cfg(test)]
 mod layering;
 #[cfg(test)]
+mod ntlm;
+#[cfg(test)]
 mod providers_codes;
 #[cfg(test)]
 mod providers_instances;

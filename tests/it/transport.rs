@@ -14,14 +14,15 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wsnapd::cimom::Principal;
-use wsnapd::transport::auth::{PasswordKeeper, User, UsersFile, hash_password};
+use wsnapd::time::ManualClock;
+use wsnapd::transport::auth::{ChannelBindingPolicy, NegotiatePolicy, PasswordKeeper, User, UsersFile, hash_password};
 use wsnapd::transport::{AuthPolicy, EnvelopeHandler, Limits, Listener, Server, TlsIdentity};
 use wsnapd::wsman::{Encoding, Outbound};
 
 /// Answers with what it got. `<slow/>` waits for `release`, `<fault/>` is a fault.
 #[derive(Clone, Default)]
-struct Echo {
-    calls: Arc<AtomicUsize>,
+pub(super) struct Echo {
+    pub(super) calls: Arc<AtomicUsize>,
     entered: Arc<Notify>,
     release: Arc<Notify>,
 }
@@ -48,31 +49,39 @@ impl EnvelopeHandler for Echo {
         Outbound { is_fault: true, body: "coding fault".to_owned() }
     }
 
+    fn encryption_required_fault(&self) -> Outbound {
+        Outbound { is_fault: true, body: "encryption fault".to_owned() }
+    }
+
     fn malformed_text_fault(&self, detail: &str) -> Outbound {
         Outbound { is_fault: true, body: format!("text fault: {detail}") }
     }
 }
 
-struct TestServer {
-    http: SocketAddr,
-    https: SocketAddr,
-    users_file: std::path::PathBuf,
-    handler: Echo,
+pub(super) struct TestServer {
+    pub(super) http: SocketAddr,
+    pub(super) https: SocketAddr,
+    pub(super) users_file: std::path::PathBuf,
+    pub(super) handler: Echo,
     stop: CancellationToken,
     running: JoinHandle<()>,
     _directory: TempDir,
 }
 
-fn certs(name: &str) -> std::path::PathBuf {
+pub(super) fn certs(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("certs").join(name)
 }
 
 impl TestServer {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         Self::with(true, Limits::default())
     }
 
-    fn with(allow_unencrypted: bool, limits: Limits) -> Self {
+    pub(super) fn with(allow_unencrypted: bool, limits: Limits) -> Self {
+        Self::bound(allow_unencrypted, limits, ChannelBindingPolicy::Relaxed)
+    }
+
+    pub(super) fn bound(allow_unencrypted: bool, limits: Limits, binding: ChannelBindingPolicy) -> Self {
         let directory = TempDir::new().unwrap();
         let users_file = directory.path().join("users");
         write_user(&users_file, "Admin", "secret");
@@ -81,7 +90,9 @@ impl TestServer {
         let http = Listener::bind("127.0.0.1:0".parse().unwrap(), None).unwrap();
         let https = Listener::bind("127.0.0.1:0".parse().unwrap(), Some(identity)).unwrap();
         let handler = Echo::default();
-        let server = Server::new(handler.clone(), AuthPolicy { users, basic: true, allow_unencrypted }, limits);
+        let negotiate = Some(NegotiatePolicy::new("vm.example.test", clock(), binding));
+        let auth = AuthPolicy { users, basic: true, allow_unencrypted, negotiate };
+        let server = Server::new(handler.clone(), auth, limits);
         let stop = CancellationToken::new();
         let addresses = (http.address(), https.address());
         let token = stop.clone();
@@ -89,9 +100,13 @@ impl TestServer {
         Self { http: addresses.0, https: addresses.1, users_file, handler, stop, running, _directory: directory }
     }
 
-    async fn connect(&self) -> Wire<TcpStream> {
+    pub(super) async fn connect(&self) -> Wire<TcpStream> {
         Wire { stream: TcpStream::connect(self.http).await.unwrap(), buffer: Vec::new() }
     }
+}
+
+fn clock() -> Arc<ManualClock> {
+    Arc::new(ManualClock::new("2026-11-20T23:43:45Z".parse().unwrap()))
 }
 
 fn write_user(path: &Path, name: &str, password: &str) {
@@ -100,11 +115,11 @@ fn write_user(path: &Path, name: &str, password: &str) {
     users.save(path).unwrap();
 }
 
-fn basic(credentials: &str) -> String {
+pub(super) fn basic(credentials: &str) -> String {
     format!("Authorization: Basic {}\r\n", base64::engine::general_purpose::STANDARD.encode(credentials))
 }
 
-fn request(headers: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
+pub(super) fn request(headers: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
     let mut bytes =
         format!("POST /wsman HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n{headers}", body.len()).into_bytes();
@@ -121,29 +136,29 @@ fn authorized(body: &str) -> Vec<u8> {
 }
 
 #[derive(Debug)]
-struct Answer {
-    status: u16,
-    head: String,
-    body: Vec<u8>,
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) head: String,
+    pub(super) body: Vec<u8>,
 }
 
 impl Answer {
-    fn text(&self) -> &str {
+    pub(super) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
     }
 
-    fn closes(&self) -> bool {
+    pub(super) fn closes(&self) -> bool {
         self.head.to_lowercase().contains("connection: close")
     }
 }
 
-struct Wire<S> {
+pub(super) struct Wire<S> {
     stream: S,
     buffer: Vec<u8>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
-    async fn send(&mut self, bytes: &[u8]) {
+    pub(super) async fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.unwrap();
     }
 
@@ -154,7 +169,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         count
     }
 
-    async fn answer(&mut self) -> Answer {
+    pub(super) async fn answer(&mut self) -> Answer {
         let head_end = loop {
             if let Some(end) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
                 break end + 4;
@@ -173,17 +188,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Answer { status, head, body: self.buffer.drain(..length).collect() }
     }
 
-    async fn ask(&mut self, bytes: &[u8]) -> Answer {
+    pub(super) async fn ask(&mut self, bytes: &[u8]) -> Answer {
         self.send(bytes).await;
         self.answer().await
     }
 
-    async fn is_closed(&mut self) -> bool {
+    pub(super) async fn is_closed(&mut self) -> bool {
         self.fill().await == 0
     }
 }
 
-async fn tls_connect(
+pub(super) async fn tls_connect(
     address: SocketAddr,
     versions: &[&'static rustls::SupportedProtocolVersion],
 ) -> Wire<tokio_rustls::client::TlsStream<TcpStream>> {

@@ -254,7 +254,7 @@ class Http(OneServer):
 class Strict(OneServer):
     options = ("--strict",)
 
-    def test_plain_http_answers_identify_and_refuses_the_rest(self):
+    def test_plain_http_answers_identify_and_refuses_clear_text(self):
         url = self.demo.http_url
         get = wsman.envelope(f"{wsman.X}/Get", wsman.class_uri(V2, "Msvm_ComputerSystem"))
         plain = self.session(url)
@@ -266,8 +266,8 @@ class Strict(OneServer):
             self.assertEqual(ANONYMOUS_VERSION, identified(answer)[0])
         for user, password in [(None, None), (self.demo.user, self.demo.password), (self.demo.user, "wrong")]:
             answer = self.session(url, user, password).post(get)
-            self.assertEqual(403, answer.status_code, user)
-            self.assertNotIn("WWW-Authenticate", answer.headers)
+            self.assertEqual(401, answer.status_code, user)
+            self.assertEqual("Negotiate", answer.headers["WWW-Authenticate"])
 
     def test_https_works_as_ever(self):
         cim = self.demo.cim()

@@ -329,11 +329,18 @@ class RequestsSend:
 class PypsrpSend:
     """pypsrp's `WSMan` class."""
 
-    def __init__(self, host, port, user, password, ca):
+    def __init__(self, host, port, user, password, ca, auth="basic", ssl=True, **options):
         from pypsrp.wsman import WSMan
 
         self.wsman = WSMan(
-            host, port=port, ssl=True, username=user, password=password, auth="basic", cert_validation=ca
+            host,
+            port=port,
+            ssl=ssl,
+            username=user,
+            password=password,
+            auth=auth,
+            cert_validation=ca,
+            **options,
         )
 
     def __call__(self, action, uri, body, selectors):
@@ -361,12 +368,12 @@ class PypsrpSend:
 class PywinrmSend:
     """pywinrm's `Protocol.send_message` with raw envelopes."""
 
-    def __init__(self, url, user, password, ca):
+    def __init__(self, url, user, password, ca, transport="basic"):
         from winrm.protocol import Protocol
 
         self.protocol = Protocol(
             endpoint=url,
-            transport="basic",
+            transport=transport,
             username=user,
             password=password,
             server_cert_validation="validate",

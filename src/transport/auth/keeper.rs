@@ -5,6 +5,9 @@
 //! changes. Requests that arrive with the same pair while it is being checked wait for that one
 //! check. The queue is bounded: when it is full a request is refused as busy.
 //!
+//! NT hashes are cheap to compare, so a logon with NTLM only asks for the hash of an account; it does
+//! not wait behind passwords.
+//!
 //! This is the one place where a wrong proof for an account is noticed; counting them belongs here.
 
 use std::collections::HashMap;
@@ -25,6 +28,7 @@ use tracing::{info, warn};
 use crate::cimom::Principal;
 
 use super::basic::{Credentials, Verdict};
+use super::ntlm::NtHash;
 use super::users::UsersFile;
 
 /// Passwords that may wait to be checked.
@@ -47,6 +51,8 @@ struct Shared {
     key: hmac::Key,
     memory: Mutex<Memory>,
     queue: SyncSender<Job>,
+    /// For what needs no password; on threads that may block.
+    accounts: Mutex<WatchedFile>,
 }
 
 #[derive(Default)]
@@ -89,7 +95,8 @@ impl PasswordKeeper {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &ring::rand::SystemRandom::new())
             .map_err(|ring::error::Unspecified| KeeperError::Random)?;
         let (queue, jobs) = sync_channel(QUEUE);
-        let shared = Arc::new(Shared { key, memory: Mutex::default(), queue });
+        let accounts = Mutex::new(WatchedFile { path: path.clone(), seen: None, users: UsersFile::default() });
+        let shared = Arc::new(Shared { key, memory: Mutex::default(), queue, accounts });
         let memory = Arc::downgrade(&shared);
         thread::Builder::new().name("passwords".to_owned()).spawn(move || {
             let mut file = WatchedFile { path, seen: None, users: UsersFile::default() };
@@ -109,6 +116,32 @@ impl PasswordKeeper {
             }
         })?;
         Ok(Self(shared))
+    }
+
+    /// Whether there is a user who may log on with NTLM.
+    pub(super) async fn anyone_may_use_ntlm(&self) -> bool {
+        self.look(UsersFile::anyone_may_use_ntlm).await.unwrap_or_default()
+    }
+
+    /// The stored name and the NT hash of a user who may log on with NTLM.
+    pub(super) async fn ntlm_account(&self, name: &str) -> Option<(String, NtHash)> {
+        let name = name.to_owned();
+        let find = move |users: &UsersFile| {
+            users.find(&name).and_then(|user| Some((user.name.clone(), user.nt_hash()?.clone())))
+        };
+        self.look(find).await.flatten()
+    }
+
+    /// Looks into the file as it is now. Reading it may block, so that is done elsewhere; a connection
+    /// waits for one look at a time, which bounds how many there are. `None` when the runtime ends.
+    async fn look<T: Send + 'static>(&self, ask: impl FnOnce(&UsersFile) -> T + Send + 'static) -> Option<T> {
+        let shared = Arc::clone(&self.0);
+        let look = tokio::task::spawn_blocking(move || {
+            let mut file = shared.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+            file.refresh();
+            ask(&file.users)
+        });
+        look.await.ok()
     }
 
     /// Checks the credentials of a Basic `Authorization` header, from memory if they were right before.

@@ -25,9 +25,12 @@ pub(super) enum Refusal {
     /// The list of mechanisms was changed on its way, or the client did not sign it.
     #[error("wrong or missing signature of the mechanism list")]
     MechListMic,
-    /// Too many tokens.
-    #[error("too many tokens")]
+    /// Too many tokens, or too late.
+    #[error("the handshake takes too long")]
     TooLong,
+    /// The system has no random numbers for a challenge.
+    #[error("no random numbers for a challenge")]
+    NoRandom,
     /// NTLM refused.
     #[error(transparent)]
     Ntlm(#[from] NtlmError),
@@ -116,9 +119,7 @@ impl Handshake {
             return Err(Refusal::TooLong);
         }
         match self.stage {
-            Stage::Raw(challenge) => {
-                Ok(Step::Prove(Logon { proof: challenge.authenticate(token)?, wrapping: None }))
-            }
+            Stage::Raw(challenge) => Ok(Step::Prove(Logon { proof: challenge.authenticate(token)?, wrapping: None })),
             Stage::Chosen(wrapping) => {
                 let token = NegTokenResp::parse(token).and_then(|response| response.token).ok_or(Refusal::Token)?;
                 let challenge = facts.challenge(token)?;
@@ -175,4 +176,14 @@ impl Logon {
         let token = spnego::response(NegState::AcceptCompleted, None, None, ours.as_ref().map(<[u8; 16]>::as_slice));
         Ok(Accepted { token: Some(token), security: session.security })
     }
+}
+
+/// A handshake in which type 2 went out already, to go through a recorded logon.
+#[cfg(test)]
+pub(super) fn resumed(list: Option<Vec<u8>>, challenge: Challenge) -> Handshake {
+    let stage = match list {
+        Some(list) => Stage::Wrapped(Wrapping { list, second_choice: false }, challenge),
+        None => Stage::Raw(challenge),
+    };
+    Handshake { legs: 1, stage }
 }

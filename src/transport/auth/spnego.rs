@@ -120,12 +120,7 @@ impl<'a> NegTokenResp<'a> {
 }
 
 /// Writes an answer.
-pub(super) fn response(
-    state: NegState,
-    mechanism: Option<&[u8]>,
-    token: Option<&[u8]>,
-    mic: Option<&[u8]>,
-) -> Vec<u8> {
+pub(super) fn response(state: NegState, mechanism: Option<&[u8]>, token: Option<&[u8]>, mic: Option<&[u8]>) -> Vec<u8> {
     let mut body = element(context(0), &element(ENUMERATED, &[state.code()]));
     if let Some(mechanism) = mechanism {
         body.extend(element(context(1), &element(OBJECT_IDENTIFIER, mechanism)));

@@ -1,15 +1,23 @@
 //! The password file: one `name:hash` a line, the hash as an argon2id PHC string.
+//!
+//! A user who may log on with NTLM has a third field, `$NT$` and the NT hash in hexadecimal. That hash
+//! is as good as the password, so a file that holds one is read only if nobody but its owner can.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use argon2::{Algorithm, Argon2, Block, Params, PasswordHash, PasswordHasher, Version};
 use subtle::ConstantTimeEq;
 
+use zeroize::Zeroizing;
+
 use crate::transport::private_file;
+
+use super::ntlm::NtHash;
 
 /// 7 MiB and five passes: as strong as the larger settings in use elsewhere, and small enough for a
 /// server that is to stay small.
@@ -24,6 +32,9 @@ const ROOM_BLOCKS: usize = 33 * 1024;
 /// What a password is compared with when there is no such user, at the same cost.
 const NOBODY: &str = "$argon2id$v=19$m=7168,t=5,p=1$bm9ib2R5LWlzLWhlcmU$QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE";
 
+/// What the field with an NT hash begins with.
+const NT_FIELD: &str = "$NT$";
+
 /// Why the password file cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -37,6 +48,9 @@ pub enum UsersError {
     /// A line is not `name:hash`.
     #[error("{0}, line {1}: expected name:hash with an argon2 hash")]
     Line(PathBuf, usize),
+    /// The file holds NT hashes and others may read it.
+    #[error("{0} holds NT hashes, so only its owner may have any access to it: chmod 600")]
+    Exposed(PathBuf),
     /// A name stands there twice; they compare without regard to case.
     #[error("{0}, line {1}: user {2} is already there")]
     Duplicate(PathBuf, usize, String),
@@ -60,6 +74,7 @@ pub struct User {
     /// The name as it was given when the user was added.
     pub name: String,
     hash: String,
+    nt: Option<NtHash>,
 }
 
 impl User {
@@ -75,7 +90,35 @@ impl User {
         if name.contains(forbidden) || name.trim() != name {
             return Err(UserNameError::Character);
         }
-        Ok(Self { name: name.to_owned(), hash })
+        Ok(Self { name: name.to_owned(), hash, nt: None })
+    }
+
+    /// The same user, who may also log on with NTLM by the password of this hash.
+    #[must_use]
+    pub fn with_ntlm(self, hash: NtHash) -> Self {
+        Self { nt: Some(hash), ..self }
+    }
+
+    /// Whether the user may log on with NTLM.
+    #[must_use]
+    pub const fn may_use_ntlm(&self) -> bool {
+        self.nt.is_some()
+    }
+
+    pub(super) const fn nt_hash(&self) -> Option<&NtHash> {
+        self.nt.as_ref()
+    }
+
+    /// Reads a line.
+    fn parse(line: &str) -> Option<Self> {
+        let (name, rest) = line.split_once(':')?;
+        let (hash, nt) = rest.split_once(':').map_or((rest, None), |(hash, nt)| (hash, Some(nt)));
+        PasswordHash::new(hash).ok()?;
+        let user = Self::new(name, hash.to_owned()).ok()?;
+        match nt {
+            Some(nt) => Some(user.with_ntlm(NtHash::from_hex(nt.strip_prefix(NT_FIELD)?)?)),
+            None => Some(user),
+        }
     }
 }
 
@@ -91,22 +134,22 @@ impl UsersFile {
     /// # Errors
     /// When the file cannot be read, or for the first line that is wrong.
     pub fn load(path: &Path) -> Result<Self, UsersError> {
-        let text = fs::read_to_string(path).map_err(|error| UsersError::Read(path.to_owned(), error))?;
+        let read = |error| UsersError::Read(path.to_owned(), error);
+        let text = Zeroizing::new(fs::read_to_string(path).map_err(read)?);
         let mut file = Self::default();
         for (index, line) in text.lines().enumerate() {
             let number = index + 1;
             if line.trim().is_empty() || line.starts_with('#') {
                 continue;
             }
-            let user = line
-                .split_once(':')
-                .filter(|(_, hash)| PasswordHash::new(hash).is_ok())
-                .and_then(|(name, hash)| User::new(name, hash.to_owned()).ok())
-                .ok_or_else(|| UsersError::Line(path.to_owned(), number))?;
+            let user = User::parse(line).ok_or_else(|| UsersError::Line(path.to_owned(), number))?;
             if file.find(&user.name).is_some() {
                 return Err(UsersError::Duplicate(path.to_owned(), number, user.name));
             }
             file.set(user);
+        }
+        if file.anyone_may_use_ntlm() && fs::metadata(path).map_err(read)?.permissions().mode() & 0o077 != 0 {
+            return Err(UsersError::Exposed(path.to_owned()));
         }
         Ok(file)
     }
@@ -116,9 +159,14 @@ impl UsersFile {
     /// # Errors
     /// When it cannot be written; the old file is then still there.
     pub fn save(&self, path: &Path) -> Result<(), UsersError> {
-        let mut text = String::from("# name:hash, one user a line; written by `wsnapd user`\n");
+        let mut text = Zeroizing::new(String::with_capacity(256 * (self.users.len() + 1)));
+        text.push_str("# name:hash, or name:hash:$NT$hash, one user a line; written by `wsnapd user`\n");
         for user in self.users.values() {
-            writeln!(text, "{}:{}", user.name, user.hash).ok();
+            write!(text, "{}:{}", user.name, user.hash).ok();
+            if let Some(nt) = &user.nt {
+                write!(text, ":{NT_FIELD}{}", nt.to_hex().as_str()).ok();
+            }
+            text.push('\n');
         }
         private_file::replace(path, text.as_bytes()).map_err(|error| UsersError::Write(path.to_owned(), error))
     }
@@ -142,6 +190,12 @@ impl UsersFile {
     /// The users, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = &User> {
         self.users.values()
+    }
+
+    /// Whether there is a user who may log on with NTLM.
+    #[must_use]
+    pub fn anyone_may_use_ntlm(&self) -> bool {
+        self.users.values().any(User::may_use_ntlm)
     }
 
     /// Compares a password with that of a user. An unknown name costs as much time as a known one.
@@ -190,6 +244,28 @@ mod tests {
         assert_eq!(prefix(&ours), prefix(NOBODY));
         assert_eq!(ours.len(), NOBODY.len() + 3, "salt of 16 bytes against 18 characters and the same output");
         assert!(PasswordHash::new(NOBODY).is_ok());
+    }
+
+    #[test]
+    fn nt_hashes_are_kept_in_a_file_of_the_owner_only() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("users");
+        let mut users = UsersFile::default();
+        let nt = NtHash::of_password("Passw0rd!");
+        users.set(User::new("alice", NOBODY.to_owned()).unwrap().with_ntlm(nt.clone()));
+        users.set(User::new("bob", NOBODY.to_owned()).unwrap());
+        users.save(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(fs::read_to_string(&path).unwrap().contains(":$NT$fc525c9683e8fe067095ba2ddc971889\n"));
+        let read = UsersFile::load(&path).unwrap();
+        assert_eq!(read, users);
+        assert_eq!((read.find("ALICE").unwrap().nt_hash(), read.find("bob").unwrap().nt_hash()), (Some(&nt), None));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(UsersFile::load(&path), Err(UsersError::Exposed(_))));
+        for field in ["", "$NT$", "$NT$00", "fc525c9683e8fe067095ba2ddc971889"] {
+            private_file::replace(&path, format!("alice:{NOBODY}:{field}\n").as_bytes()).unwrap();
+            assert!(matches!(UsersFile::load(&path), Err(UsersError::Line(_, 1))), "{field}");
+        }
     }
 
     #[test]

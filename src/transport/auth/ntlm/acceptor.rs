@@ -54,7 +54,7 @@ impl BindingCheck {
 pub(in super::super) struct Challenge {
     negotiate: Vec<u8>,
     message: Vec<u8>,
-    server_challenge: [u8; 8],
+    nonce: [u8; 8],
     flags: u32,
 }
 
@@ -77,8 +77,8 @@ impl Challenge {
             | flag::VERSION;
         let on_demand = flag::SIGN | flag::SEAL | flag::KEY_128 | flag::KEY_EXCHANGE | flag::KEY_56;
         let flags = always | (wanted & on_demand);
-        let message = message::challenge(flags, &server_challenge, filetime, names);
-        Ok(Self { negotiate: negotiate.to_owned(), message, server_challenge, flags })
+        let message = message::challenge(flags, server_challenge, filetime, names);
+        Ok(Self { negotiate: negotiate.to_owned(), message, nonce: server_challenge, flags })
     }
 
     /// A challenge that another server sent, to go through a recorded logon.
@@ -87,7 +87,7 @@ impl Challenge {
         Self {
             negotiate: negotiate.to_owned(),
             message: message.to_owned(),
-            server_challenge: message[24..32].try_into().unwrap(),
+            nonce: message[24..32].try_into().unwrap(),
             flags: u32::from_le_bytes(message[20..24].try_into().unwrap()),
         }
     }
@@ -113,14 +113,11 @@ impl Challenge {
             0 => None,
             _ => Some(sent.session_key.try_into().map_err(|_| NtlmError::Malformed)?),
         };
-        let mic = match pairs.mic_provided {
-            true => Some(message::take_mic(bytes).ok_or(NtlmError::Malformed)?),
-            false => None,
-        };
+        let mic = if pairs.mic_provided { Some(message::take_mic(bytes).ok_or(NtlmError::Malformed)?) } else { None };
         Ok(Proof {
-            proof: *proof,
+            claimed: *proof,
             temp: temp.to_owned(),
-            domain: sent.domain.to_owned(),
+            domain: sent.domain.into_owned(),
             user: sent.user,
             encrypted_key,
             mic,
@@ -134,7 +131,7 @@ impl Challenge {
 /// A type 3 message whose proof has to be compared.
 pub(in super::super) struct Proof {
     challenge: Challenge,
-    proof: Block,
+    claimed: Block,
     temp: Vec<u8>,
     domain: Vec<u8>,
     user: String,
@@ -154,16 +151,12 @@ impl Proof {
 
     /// Compares the proof with the one the account's hash gives, and everything that hangs on it.
     /// An account that is not there costs as much as one that is.
-    pub(in super::super) fn verify(
-        &self,
-        hash: Option<&NtHash>,
-        binding: BindingCheck,
-    ) -> Result<Session, NtlmError> {
+    pub(in super::super) fn verify(&self, hash: Option<&NtHash>, binding: BindingCheck) -> Result<Session, NtlmError> {
         let nobody = NtHash::of_nobody();
         let response_key = hash.unwrap_or(&nobody).response_key(&self.user, &self.domain);
-        let expected = hmac_md5(&response_key, &[&self.challenge.server_challenge, &self.temp]);
-        let base_key = hmac_md5(&response_key, &[&self.proof]);
-        if !equal(expected.as_slice(), &self.proof) || hash.is_none() {
+        let expected = hmac_md5(&response_key, &[&self.challenge.nonce, &self.temp]);
+        let base_key = hmac_md5(&response_key, &[&self.claimed]);
+        if !equal(expected.as_slice(), &self.claimed) || hash.is_none() {
             return Err(NtlmError::WrongProof);
         }
         let session_key: Key = match &self.encrypted_key {
@@ -179,8 +172,8 @@ impl Proof {
         if !binding.allows(&self.pairs.channel_binding) {
             return Err(NtlmError::WrongBinding);
         }
-        let security = (self.flags & flag::EXTENDED_SESSION_SECURITY != 0)
-            .then(|| SecurityContext::new(&session_key, self.flags));
+        let security =
+            (self.flags & flag::EXTENDED_SESSION_SECURITY != 0).then(|| SecurityContext::new(&session_key, self.flags));
         Ok(Session { security, had_mic: self.mic.is_some() })
     }
 }

@@ -37,7 +37,8 @@ impl NtHash {
             return None;
         }
         for (byte, pair) in key.iter_mut().zip(pairs) {
-            let digits = std::str::from_utf8(pair).ok().filter(|digits| digits.bytes().all(|d| d.is_ascii_hexdigit()))?;
+            let digits =
+                std::str::from_utf8(pair).ok().filter(|digits| digits.bytes().all(|d| d.is_ascii_hexdigit()))?;
             *byte = u8::from_str_radix(digits, 16).ok()?;
         }
         Some(Self(key))
@@ -60,7 +61,7 @@ impl NtHash {
         Self(Key::default())
     }
 
-    /// NTOWFv2. The user is upper-cased, the domain is taken as the client sent it.
+    /// `NTOWFv2`. The user is upper-cased, the domain is taken as the client sent it.
     pub(super) fn response_key(&self, user: &str, domain: &[u8]) -> Key {
         let upper: String = user.chars().map(simple_upper).collect();
         hmac_md5(&self.0, &[&utf16(&upper), domain])

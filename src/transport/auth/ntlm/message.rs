@@ -1,6 +1,8 @@
 //! The three messages ([MS-NLMP] §2.2.1). Integers are little-endian; a *field* is a length, a length
 //! that is not looked at, and an offset from the start of the message. Fields may lie anywhere.
 
+use std::borrow::Cow;
+
 use super::crypto::{Block, utf16};
 
 pub(super) const SIGNATURE: &[u8] = b"NTLMSSP\0";
@@ -75,7 +77,7 @@ impl ServerNames {
 }
 
 /// Writes a type 2 message.
-pub(super) fn challenge(flags: u32, server_challenge: &[u8; 8], filetime: u64, names: &ServerNames) -> Vec<u8> {
+pub(super) fn challenge(flags: u32, server_challenge: [u8; 8], filetime: u64, names: &ServerNames) -> Vec<u8> {
     let target = utf16(&names.netbios);
     let mut info = Vec::with_capacity(256);
     for (id, name) in [
@@ -94,7 +96,7 @@ pub(super) fn challenge(flags: u32, server_challenge: &[u8; 8], filetime: u64, n
     message.extend_from_slice(&CHALLENGE.to_le_bytes());
     put_field(&mut message, &target, CHALLENGE_PAYLOAD);
     message.extend_from_slice(&flags.to_le_bytes());
-    message.extend_from_slice(server_challenge);
+    message.extend_from_slice(&server_challenge);
     message.extend_from_slice(&[0; 8]);
     put_field(&mut message, &info, CHALLENGE_PAYLOAD + u32::from(length(&target)));
     message.extend_from_slice(&VERSION);
@@ -123,35 +125,31 @@ fn put_pair(info: &mut Vec<u8>, id: u16, value: &[u8]) {
 /// A type 3 message.
 pub(super) struct Authenticate<'a> {
     pub(super) nt_response: &'a [u8],
-    /// As sent: it goes into a hash.
-    pub(super) domain: &'a [u8],
+    /// As it goes into a hash: UTF-16, in the case in which it was sent.
+    pub(super) domain: Cow<'a, [u8]>,
     pub(super) user: String,
     pub(super) session_key: &'a [u8],
     pub(super) flags: u32,
 }
 
 impl<'a> Authenticate<'a> {
-    /// Reads a message; names must be UTF-16, which our type 2 asks for.
+    /// Reads a message. Our type 2 asks for names in UTF-16; Node's winrm-client 0.0.11 sends bytes
+    /// nevertheless, which are read as UTF-8.
     pub(super) fn parse(bytes: &'a [u8]) -> Option<Self> {
         if message_type(bytes)? != AUTHENTICATE {
             return None;
         }
         let flags = u32_at(bytes, 60)?;
-        if flags & flag::UNICODE == 0 {
-            return None;
-        }
-        let (pairs, odd) = field(bytes, 36)?.as_chunks::<2>();
-        if !odd.is_empty() {
-            return None;
-        }
-        let user = char::decode_utf16(pairs.iter().map(|pair| u16::from_le_bytes(*pair)));
-        Some(Self {
-            nt_response: field(bytes, 20)?,
-            domain: field(bytes, 28)?,
-            user: user.collect::<Result<_, _>>().ok()?,
-            session_key: field(bytes, 52)?,
-            flags,
-        })
+        let (user, domain) = (field(bytes, 36)?, field(bytes, 28)?);
+        let (user, domain) = if flags & flag::UNICODE == 0 {
+            let domain = utf16(std::str::from_utf8(domain).ok()?);
+            (std::str::from_utf8(user).ok()?.to_owned(), Cow::Owned(domain))
+        } else {
+            let (pairs, odd) = user.as_chunks::<2>();
+            let user = char::decode_utf16(pairs.iter().map(|pair| u16::from_le_bytes(*pair)));
+            (user.collect::<Result<_, _>>().ok().filter(|_| odd.is_empty())?, Cow::Borrowed(domain))
+        };
+        Some(Self { nt_response: field(bytes, 20)?, domain, user, session_key: field(bytes, 52)?, flags })
     }
 }
 

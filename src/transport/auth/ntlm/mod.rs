@@ -1,4 +1,4 @@
-//! The accepting side of NTLM (`[MS-NLMP]`, `authentication.md` §5): NTLMv2 with session security.
+//! The accepting side of NTLM (`[MS-NLMP]`, `authentication.md` §5): `NTLMv2` with session security.
 //!
 //! Pure: the challenge, the time and the account come in as values. A logon is three values, each
 //! made from the one before, so that no step can be left out:
@@ -16,9 +16,9 @@ mod seal;
 #[cfg(test)]
 mod tests;
 
-pub(super) use acceptor::{BindingCheck, Challenge, NtlmError, Proof, ServerNames, Session};
+pub(super) use acceptor::{BindingCheck, Challenge, NtlmError, Proof, ServerNames};
 pub use crypto::NtHash;
-pub(in crate::transport) use seal::{SecurityContext, SealError};
+pub(in crate::transport) use seal::{SealError, SecurityContext};
 
 /// Whether a token is an NTLM message of its own, without SPNEGO around it.
 pub(super) fn is_message(token: &[u8]) -> bool {

@@ -91,13 +91,6 @@ impl SecurityContext {
     pub(in super::super) fn sign_mech_list(&mut self, list: &[u8]) -> Block {
         self.server.sign_once(list, self.key_exchange)
     }
-
-    /// The client's side of the same context.
-    #[cfg(test)]
-    pub(in crate::transport) fn mirrored(mut self) -> Self {
-        std::mem::swap(&mut self.client, &mut self.server);
-        self
-    }
 }
 
 impl Direction {
@@ -131,14 +124,19 @@ impl Direction {
 
     /// Version 1, half of the MAC (enciphered when keys were exchanged), sequence number.
     fn signature(&mut self, mac: &Block, key_exchange: bool) -> Block {
-        let [a, b, c, d, e, f, g, h, ..] = *mac;
-        let mut half = [a, b, c, d, e, f, g, h];
+        let mut half = [0; 8];
+        for (to, from) in half.iter_mut().zip(mac) {
+            *to = *from;
+        }
         if key_exchange {
             self.cipher.apply_keystream(&mut half);
         }
-        let [a, b, c, d, e, f, g, h] = half;
-        let [s, t, u, v] = self.sequence.to_le_bytes();
-        [1, 0, 0, 0, a, b, c, d, e, f, g, h, s, t, u, v]
+        let bytes = [1, 0, 0, 0].into_iter().chain(half).chain(self.sequence.to_le_bytes());
+        let mut signature = Block::default();
+        for (to, from) in signature.iter_mut().zip(bytes) {
+            *to = from;
+        }
+        signature
     }
 
     fn advance(&mut self) -> Result<(), SealError> {

@@ -1,0 +1,276 @@
+//! The authentication state of one connection (`authentication.md` §2).
+//!
+//! Requests of a connection come one after the other, so the state is taken out while a request is
+//! looked at and put back when it is known what became of it; whatever goes wrong in between leaves
+//! the connection anonymous.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hyper::HeaderMap;
+use hyper::header::{AUTHORIZATION, HeaderValue};
+use ring::rand::{SecureRandom, SystemRandom};
+use tracing::info;
+
+use crate::cimom::Principal;
+use crate::transport::channel_binding::ChannelBinding;
+
+use super::basic;
+use super::negotiate::{self, Facts, Handshake, MAX_TOKEN_BYTES, Refusal, Step};
+use super::ntlm::{BindingCheck, NtHash, SealError, SecurityContext};
+use super::policy::{AuthPolicy, ChannelBindingPolicy, NegotiatePolicy};
+use super::scheme::Scheme;
+
+/// How long a logon counts before the account is looked at again.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What protects the envelopes of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Confidentiality {
+    /// TLS protects the connection; envelopes travel as they are.
+    Tls(ChannelBinding),
+    /// Plain HTTP, and `AllowUnencrypted` says that this is wanted.
+    ClearAllowed,
+    /// Plain HTTP: envelopes have to be sealed by a security context.
+    SealedOnly,
+}
+
+/// What authentication makes of a request.
+#[derive(Debug)]
+pub(in crate::transport) enum Outcome {
+    /// The request comes from this user.
+    Authenticated(Admitted),
+    /// 401 with these `WWW-Authenticate` values; the connection stays open.
+    Challenge(Vec<HeaderValue>),
+    /// 403: no credentials could ever be accepted on this connection.
+    Forbidden,
+    /// 503: too many passwords wait to be checked.
+    Busy,
+}
+
+/// A user who was recognised.
+#[derive(Debug)]
+pub(in crate::transport) struct Admitted {
+    /// The user.
+    pub(in crate::transport) principal: Principal,
+    /// This request ended a handshake; if it has no body, it asked for nothing else.
+    pub(in crate::transport) handshake_ended: bool,
+    /// The `WWW-Authenticate` that goes with the answer.
+    pub(in crate::transport) token: Option<HeaderValue>,
+}
+
+impl Admitted {
+    const fn at_once(principal: Principal) -> Self {
+        Self { principal, handshake_ended: false, token: None }
+    }
+}
+
+/// Why a message cannot be sealed or unsealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(in crate::transport) enum UnsealError {
+    /// There is no context that could.
+    #[error("no security context that seals")]
+    NoContext,
+    /// The context refused.
+    #[error(transparent)]
+    Context(#[from] SealError),
+}
+
+enum State {
+    Anonymous,
+    Handshaking(Handshake, Instant),
+    Established(Box<Established>),
+}
+
+/// A logon that lasts as long as the connection.
+struct Established {
+    principal: Principal,
+    /// The account as it was: another hash, or none, ends the logon.
+    account: String,
+    hash: NtHash,
+    looked: Instant,
+    security: Option<SecurityContext>,
+}
+
+/// The authentication state of one connection.
+pub(in crate::transport) struct ConnectionAuth {
+    confidentiality: Confidentiality,
+    handshake_limit: Duration,
+    state: Mutex<State>,
+}
+
+impl ConnectionAuth {
+    /// The state of a new connection.
+    pub(in crate::transport) const fn new(
+        tls: Option<ChannelBinding>,
+        policy: &AuthPolicy,
+        handshake_limit: Duration,
+    ) -> Self {
+        let confidentiality = match (tls, policy.allow_unencrypted) {
+            (Some(binding), _) => Confidentiality::Tls(binding),
+            (None, true) => Confidentiality::ClearAllowed,
+            (None, false) => Confidentiality::SealedOnly,
+        };
+        Self { confidentiality, handshake_limit, state: Mutex::new(State::Anonymous) }
+    }
+
+    /// Whether envelopes may travel unsealed.
+    pub(in crate::transport) const fn clear_text_allowed(&self) -> bool {
+        !matches!(self.confidentiality, Confidentiality::SealedOnly)
+    }
+
+    /// Authenticates one request by its head.
+    pub(in crate::transport) async fn authenticate(&self, policy: &AuthPolicy, headers: &HeaderMap) -> Outcome {
+        let before = std::mem::replace(&mut *self.lock(), State::Anonymous);
+        let Some(value) = headers.get(AUTHORIZATION) else {
+            return self.resume(before, policy).await;
+        };
+        match Scheme::split(value.as_bytes()) {
+            Some((scheme, credentials)) if self.offers(policy, scheme).await => match scheme {
+                Scheme::Basic => match basic::verify(&policy.users, credentials).await {
+                    basic::Verdict::Accepted(principal) => Outcome::Authenticated(Admitted::at_once(principal)),
+                    basic::Verdict::Refused => self.challenge(policy).await,
+                    basic::Verdict::Busy => Outcome::Busy,
+                },
+                Scheme::Negotiate | Scheme::Ntlm => self.negotiate(before, policy, scheme, credentials).await,
+            },
+            _ => self.challenge(policy).await,
+        }
+    }
+
+    /// The offer to a request without accepted credentials.
+    pub(in crate::transport) async fn challenge(&self, policy: &AuthPolicy) -> Outcome {
+        let mut offer = Vec::new();
+        for scheme in Scheme::OFFERED {
+            if self.offers(policy, scheme).await {
+                offer.push(scheme.challenge());
+            }
+        }
+        if offer.is_empty() { Outcome::Forbidden } else { Outcome::Challenge(offer) }
+    }
+
+    /// Unseals a request in place.
+    pub(in crate::transport) fn unseal(&self, signature: &[u8; 16], data: &mut [u8]) -> Result<(), UnsealError> {
+        self.with_context(|context| context.unseal(signature, data))
+    }
+
+    /// Seals an answer in place and gives its signature.
+    pub(in crate::transport) fn seal(&self, data: &mut [u8]) -> Result<[u8; 16], UnsealError> {
+        self.with_context(|context| context.seal(data))
+    }
+
+    /// A context that failed once is out of step for ever, so the logon ends with it.
+    fn with_context<T>(
+        &self,
+        work: impl FnOnce(&mut SecurityContext) -> Result<T, SealError>,
+    ) -> Result<T, UnsealError> {
+        let mut state = self.lock();
+        let State::Established(logon) = &mut *state else { return Err(UnsealError::NoContext) };
+        let Some(context) = &mut logon.security else { return Err(UnsealError::NoContext) };
+        if !context.can_seal() {
+            return Err(UnsealError::NoContext);
+        }
+        work(context).map_err(|error| {
+            *state = State::Anonymous;
+            error.into()
+        })
+    }
+
+    /// Whether a scheme may be used on this connection. Basic shows the password, so it needs
+    /// something around it.
+    async fn offers(&self, policy: &AuthPolicy, scheme: Scheme) -> bool {
+        match scheme {
+            Scheme::Basic => policy.basic && self.clear_text_allowed(),
+            Scheme::Negotiate | Scheme::Ntlm => policy.negotiate.is_some() && policy.users.anyone_may_use_ntlm().await,
+        }
+    }
+
+    /// A request without `Authorization`: whoever logged on before on this connection.
+    async fn resume(&self, before: State, policy: &AuthPolicy) -> Outcome {
+        let State::Established(mut logon) = before else { return self.challenge(policy).await };
+        if logon.looked.elapsed() >= LOOK_EVERY {
+            let now = policy.users.ntlm_account(&logon.account).await;
+            if now.is_none_or(|(_, hash)| hash != logon.hash) {
+                info!(account = logon.account, "Logon ended: the account was removed or changed");
+                return self.challenge(policy).await;
+            }
+            logon.looked = Instant::now();
+        }
+        let principal = logon.principal.clone();
+        *self.lock() = State::Established(logon);
+        Outcome::Authenticated(Admitted::at_once(principal))
+    }
+
+    async fn negotiate(&self, before: State, policy: &AuthPolicy, scheme: Scheme, credentials: &[u8]) -> Outcome {
+        let refused = || Outcome::Challenge(vec![scheme.challenge()]);
+        let (Some(negotiate), Some(token)) = (&policy.negotiate, decode(credentials)) else { return refused() };
+        let logon = match self.step(before, negotiate, &token) {
+            Ok((Step::Continue(answer, handshake), begun)) => {
+                *self.lock() = State::Handshaking(handshake, begun);
+                return Outcome::Challenge(vec![scheme.token(&answer)]);
+            }
+            Ok((Step::Prove(logon), _)) => logon,
+            Err(reason) => {
+                info!(%reason, "Logon refused");
+                return refused();
+            }
+        };
+        let name = logon.account().to_owned();
+        let account = policy.users.ntlm_account(&name).await;
+        let accepted = logon.conclude(account.as_ref().map(|(_, hash)| hash), self.binding_check(negotiate));
+        match (accepted, account) {
+            (Ok(accepted), Some((account, hash))) => {
+                let principal = Principal::authenticated(&account);
+                let token = accepted.token.map(|token| scheme.token(&token));
+                let (looked, security) = (Instant::now(), accepted.security);
+                let logon = Established { principal: principal.clone(), account, hash, looked, security };
+                *self.lock() = State::Established(Box::new(logon));
+                Outcome::Authenticated(Admitted { principal, handshake_ended: true, token })
+            }
+            (Err(reason), _) => {
+                info!(account = name, %reason, "Logon refused");
+                refused()
+            }
+            // Without an account no proof is right.
+            (Ok(_), None) => refused(),
+        }
+    }
+
+    /// One step of the handshake. A first token begins a new one in any state.
+    fn step(&self, before: State, policy: &NegotiatePolicy, token: &[u8]) -> Result<(Step, Instant), Refusal> {
+        let mut server_challenge = [0; 8];
+        SystemRandom::new().fill(&mut server_challenge).map_err(|ring::error::Unspecified| Refusal::NoRandom)?;
+        let facts = Facts { server_challenge, filetime: policy.filetime(), names: &policy.names };
+        if negotiate::is_first(token) {
+            return Ok((negotiate::begin(token, &facts)?, Instant::now()));
+        }
+        match before {
+            State::Handshaking(handshake, begun) if begun.elapsed() <= self.handshake_limit => {
+                Ok((handshake.step(token, &facts)?, begun))
+            }
+            State::Handshaking(..) => Err(Refusal::TooLong),
+            State::Anonymous | State::Established(_) => Err(Refusal::Token),
+        }
+    }
+
+    const fn binding_check(&self, policy: &NegotiatePolicy) -> BindingCheck {
+        match (policy.channel_binding, self.confidentiality) {
+            (ChannelBindingPolicy::Relaxed, Confidentiality::Tls(binding)) => BindingCheck::IfPresent(binding),
+            (ChannelBindingPolicy::Strict, Confidentiality::Tls(binding)) => BindingCheck::Required(binding),
+            (ChannelBindingPolicy::None, _) | (_, Confidentiality::ClearAllowed | Confidentiality::SealedOnly) => {
+                BindingCheck::Ignored
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A token of a bearable length.
+fn decode(credentials: &[u8]) -> Option<Vec<u8>> {
+    STANDARD.decode(credentials).ok().filter(|token| token.len() <= MAX_TOKEN_BYTES)
+}

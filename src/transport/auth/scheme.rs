@@ -1,0 +1,75 @@
+//! The words of `Authorization` and `WWW-Authenticate`.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hyper::header::HeaderValue;
+
+/// An authentication scheme.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scheme {
+    Negotiate,
+    /// Raw NTLM under its own name, as `curl --ntlm` sends it. Taken but never offered: some clients
+    /// would prefer it and lose the sealing of messages (`authentication.md` §1).
+    Ntlm,
+    Basic,
+}
+
+impl Scheme {
+    const ALL: [Self; 3] = [Self::Negotiate, Self::Ntlm, Self::Basic];
+
+    /// What a 401 lists, in its order.
+    pub(super) const OFFERED: [Self; 2] = [Self::Negotiate, Self::Basic];
+
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Negotiate => "Negotiate",
+            Self::Ntlm => "NTLM",
+            Self::Basic => "Basic",
+        }
+    }
+
+    /// The scheme of an `Authorization` value and the credentials after it.
+    pub(super) fn split(value: &[u8]) -> Option<(Self, &[u8])> {
+        let end = value.iter().position(|byte| *byte == b' ')?;
+        let (word, credentials) = value.split_at(end);
+        let scheme = Self::ALL.into_iter().find(|scheme| word.eq_ignore_ascii_case(scheme.word().as_bytes()))?;
+        Some((scheme, credentials.trim_ascii()))
+    }
+
+    pub(super) const fn challenge(self) -> HeaderValue {
+        match self {
+            Self::Negotiate => HeaderValue::from_static("Negotiate"),
+            Self::Ntlm => HeaderValue::from_static("NTLM"),
+            Self::Basic => HeaderValue::from_static("Basic realm=\"WSMAN\""),
+        }
+    }
+
+    /// A token for the client, in base64, under the word the client used.
+    pub(super) fn token(self, token: &[u8]) -> HeaderValue {
+        let value = format!("{} {}", self.word(), STANDARD.encode(token));
+        // Base64 is made of letters, digits, `+`, `/` and `=`, all of which a header may hold.
+        HeaderValue::from_str(&value).unwrap_or_else(|_| self.challenge())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scheme_word_is_split_off() {
+        assert_eq!(Scheme::split(b"Basic YQ=="), Some((Scheme::Basic, &b"YQ=="[..])));
+        assert_eq!(Scheme::split(b"bASIC  YQ== "), Some((Scheme::Basic, &b"YQ=="[..])));
+        assert_eq!(Scheme::split(b"negotiate YQ=="), Some((Scheme::Negotiate, &b"YQ=="[..])));
+        assert_eq!(Scheme::split(b"NTLM YQ=="), Some((Scheme::Ntlm, &b"YQ=="[..])));
+        assert_eq!(Scheme::split(b"Basic"), None);
+        assert_eq!(Scheme::split(b"Bearer YQ=="), None);
+        assert_eq!(Scheme::split(b""), None);
+    }
+
+    #[test]
+    fn a_token_goes_out_under_its_word() {
+        assert_eq!(Scheme::Ntlm.token(b"abc"), "NTLM YWJj");
+        assert_eq!(Scheme::Negotiate.token(&[0xff; 300]).len(), 10 + 400);
+    }
+}

@@ -1,0 +1,91 @@
+"""NTLM under Negotiate with the clients that people have, sealed over plain HTTP and bare over HTTPS."""
+
+import unittest
+from urllib.parse import urlsplit
+
+import house
+import server
+import wsman
+from wsman import V2
+
+
+class Ntlm(unittest.TestCase):
+    """On a strict server: plain HTTP takes sealed messages only."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.demo = server.Demo(None, "--strict")
+        cls.addClassCleanup(cls.demo.close)
+        cls.demo.start()
+
+    def pypsrp(self, auth, secure, password=None, **options):
+        address = urlsplit(self.demo.https_url if secure else self.demo.http_url)
+        return wsman.PypsrpSend(
+            address.hostname,
+            address.port,
+            self.demo.user,
+            password or self.demo.password,
+            self.demo.ca,
+            auth=auth,
+            ssl=secure,
+            **options,
+        )
+
+    def pywinrm(self, secure, password=None):
+        url = self.demo.https_url if secure else self.demo.http_url
+        return wsman.PywinrmSend(url, self.demo.user, password or self.demo.password, self.demo.ca, "ntlm")
+
+    def curl(self, *options):
+        client = wsman.CurlSend(self.demo.https_url, self.demo.user, self.demo.password, self.demo.ca)
+        client.command += options
+        return client
+
+    def work(self, send, name):
+        """Reads, takes a snapshot, sees a fault and goes on, all in one session."""
+        cim = wsman.Cim(send, name)
+        machine = house.machine(cim, "web01")
+        self.assertEqual("web01", cim.get(machine)["ElementName"])
+        snapshot = house.take(cim, "web01")
+        house.destroy(cim, snapshot)
+        with self.assertRaises(wsman.WsmanFault):
+            cim.get(snapshot)
+        self.assertEqual("web01", cim.get(machine)["ElementName"])
+
+    def test_pypsrp_seals_over_http(self):
+        for auth in ("negotiate", "ntlm"):
+            with self.subTest(auth):
+                self.work(self.pypsrp(auth, False), f"pypsrp {auth}")
+
+    def test_pypsrp_over_https_with_and_without_channel_binding(self):
+        for auth in ("negotiate", "ntlm"):
+            for bound in (True, False):
+                with self.subTest(auth, bound=bound):
+                    send = self.pypsrp(auth, True, negotiate_send_cbt=bound)
+                    self.work(send, f"pypsrp {auth} https")
+
+    def test_pywinrm_seals_over_http_and_works_over_https(self):
+        for secure in (False, True):
+            with self.subTest(secure=secure):
+                self.work(self.pywinrm(secure), "pywinrm ntlm")
+
+    def test_curl_over_https(self):
+        self.work(self.curl("--ntlm"), "curl --ntlm")
+
+    def test_a_wrong_password_is_refused(self):
+        from pypsrp.exceptions import AuthenticationError
+        from winrm.exceptions import InvalidCredentialsError
+
+        get = (f"{wsman.X}/Get", wsman.class_uri(V2, "Msvm_ComputerSystem"), None, [])
+        for secure in (False, True):
+            for auth in ("negotiate", "ntlm"):
+                with self.subTest(auth, secure=secure), self.assertRaises(AuthenticationError):
+                    self.pypsrp(auth, secure, "wrong")(*get)
+            with self.subTest("pywinrm", secure=secure), self.assertRaises(InvalidCredentialsError):
+                self.pywinrm(secure, "wrong")(*get)
+
+    def test_clear_text_over_http_is_refused(self):
+        client = wsman.CurlSend(self.demo.http_url, self.demo.user, self.demo.password, None)
+        client.command += ["--ntlm"]
+        status, body = client.post(wsman.identify_envelope())
+        self.assertEqual(500, status)
+        self.assertIn(b"AccessDenied", body)
