@@ -334,7 +334,10 @@ impl Hypervisor for FilesHypervisor {
         Box::pin(async move {
             match operation {
                 Operation::Create(requests) => self.recover_create(requests, journal),
-                Operation::Apply(_) => files_apply::recover(journal),
+                Operation::Apply(_) => {
+                    let journal = journal.to_vec();
+                    on_thread("recover", &CancellationToken::new(), move |_| files_apply::recover(&journal)).await
+                }
                 Operation::Destroy(requests) if journal.contains(&JournalStep::Removing) => {
                     destroy(&self.root, requests)?;
                     Ok(Recovery::Finished(Vec::new()))

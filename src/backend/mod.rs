@@ -17,6 +17,7 @@ mod files;
 mod files_apply;
 mod hypervisor;
 mod open;
+mod replace;
 mod simulated;
 mod volume;
 

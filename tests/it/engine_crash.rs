@@ -244,7 +244,7 @@ async fn a_half_done_replacement_is_finished() {
         .map(|(number, disk)| {
             let staged = site.directory.path().join(format!(".wsnapd-{}-{number}.staged", guid(7)));
             std::fs::write(&staged, format!("{disk} one")).unwrap();
-            StagedFile { staged, target: site.disk_path(disk) }
+            StagedFile { staged, target: site.disk_path(disk), ..StagedFile::default() }
         })
         .collect();
     std::fs::rename(&files[0].staged, &files[0].target).unwrap();
