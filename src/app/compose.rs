@@ -95,6 +95,11 @@ impl Running {
         self.tls.as_ref().map_or(Ok(()), |tls| tls.reload())
     }
 
+    /// Returns once another server has taken over the data directory.
+    pub(super) async fn lease_lost(&self) {
+        self.engine.lease_lost().await;
+    }
+
     /// Takes no new requests, waits for those under way, and for the jobs as long as the engine allows.
     pub async fn stop(self) {
         self.stop.cancel();

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use super::journal::JobJournal;
-use super::ledger::{Draft, Ledger};
+use super::ledger::{Draft, Ledger, Then};
 use super::queue::Lanes;
 use super::report::Chain;
 use super::work::{Call, CallResult};
@@ -45,6 +45,8 @@ pub(super) struct Inner {
     pub(super) background: TaskTracker,
     pub(super) closing: AtomicBool,
     pub(super) kill: CancellationToken,
+    /// Another server has taken over the records.
+    pub(super) lost: CancellationToken,
     pub(super) lease: super::Lease,
     pub(super) store: Arc<dyn super::Store>,
 }
@@ -109,6 +111,8 @@ impl Inner {
     }
 
     /// Makes a job durable and gives it its place; `decide` checks the newest state in the same transaction.
+    ///
+    /// A request may be given up while its record is being written; the job starts all the same.
     pub(super) async fn submit(
         self: &Arc<Self>,
         user: &str,
@@ -116,7 +120,9 @@ impl Inner {
     ) -> Result<Guid, EngineError> {
         self.check_open()?;
         let (id, now) = (self.ids.new_guid(), self.now());
-        let stored = self.ledger.transact(|draft| {
+        let starter = Arc::clone(self);
+        let then: Then = Box::new(move |durable| if durable { starter.resume(id) } else { starter.give_place(id) });
+        let decide = |draft: &mut Draft| {
             let new = decide(draft)?;
             lock(&self.lanes)
                 .enter(id, new.lanes)
@@ -142,15 +148,8 @@ impl Inner {
                 work: new.work,
             });
             Ok(())
-        });
-        if let Err(error) = stored.await {
-            self.give_place(id);
-            return Err(error);
-        }
-        if lock(&self.lanes).ready(id) {
-            self.spawn(id);
-        }
-        Ok(id)
+        };
+        self.ledger.transact_then(decide, Some(then)).await.map(|()| id)
     }
 
     /// Starts the task of a job whose turn has come.
@@ -323,7 +322,13 @@ impl Inner {
             CancelMode::Terminate => JobEvent::TerminateRequested,
             CancelMode::Kill => JobEvent::KillRequested,
         };
-        let ended = self.ledger.transact(|draft| {
+        let follower = Arc::clone(self);
+        let then: Then = Box::new(move |durable| {
+            if durable {
+                follower.follow_cancel(id);
+            }
+        });
+        let decide = |draft: &mut Draft| {
             let job = draft.view().job(id).ok_or(EngineError::NoSuchJob(id))?;
             if !job.cancellable {
                 return Err(EngineError::NotCancellable);
@@ -336,15 +341,18 @@ impl Inner {
             let ended = job.state.is_final();
             draft.put_job(job);
             Ok(ended)
-        });
-        if ended.await? {
+        };
+        let ended = self.ledger.transact_then(decide, Some(then)).await?;
+        Ok(if ended { Outcome::Done(()) } else { Outcome::Started { job: id } })
+    }
+
+    /// Once the end of a job, or the wish for it, is durable: the next job begins, or the call is told.
+    fn follow_cancel(self: &Arc<Self>, id: Guid) {
+        if self.view().job(id).is_none_or(|job| job.state.is_final()) {
             self.give_place(id);
-            return Ok(Outcome::Done(()));
-        }
-        if let Some(cancel) = lock(&self.cancels).get(&id) {
+        } else if let Some(cancel) = lock(&self.cancels).get(&id) {
             cancel.cancel();
         }
-        Ok(Outcome::Started { job: id })
     }
 
     pub(super) async fn sweep_jobs(&self) -> Result<usize, EngineError> {
@@ -384,6 +392,14 @@ impl Inner {
         self.background.close();
         self.tasks.wait().await;
         self.background.wait().await;
+    }
+
+    /// Another server has taken over the records and recovers the jobs: nothing more is done here.
+    pub(super) fn give_up(&self) {
+        error!("Another server has taken over the records; this one does no more work");
+        self.closing.store(true, Ordering::Release);
+        self.lost.cancel();
+        self.kill.cancel();
     }
 
     pub(super) fn abort(&self) {

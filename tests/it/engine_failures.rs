@@ -215,6 +215,81 @@ async fn a_store_that_fails_once_costs_one_command_or_one_job() {
     assert!(ends.first() == Some(&None) && ends.contains(&failed) && ends.last() == Some(&done), "{ends:?}");
 }
 
+/// A store that keeps nothing and takes its time.
+struct SlowStore;
+
+impl Store for SlowStore {
+    fn acquire<'a>(
+        &'a self,
+        owner: &'a str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> BoxFuture<'a, Result<Lease, StoreError>> {
+        ForgetfulStore.acquire(owner, now, until)
+    }
+
+    fn renew<'a>(&'a self, lease: &'a Lease, until: Timestamp) -> BoxFuture<'a, Result<(), StoreError>> {
+        ForgetfulStore.renew(lease, until)
+    }
+
+    fn release<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<(), StoreError>> {
+        ForgetfulStore.release(lease)
+    }
+
+    fn load<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<Records, StoreError>> {
+        ForgetfulStore.load(lease)
+    }
+
+    fn commit<'a>(&'a self, _: &'a Lease, _: Vec<Change>) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Ok(())
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_given_up_leaves_no_job_that_never_starts() {
+    let site = Site::new();
+    let engine = Engine::open(site.options(site.simulated(), Arc::new(SlowStore))).await.unwrap();
+    let patience = Duration::from_millis(100);
+    let creation = engine.create_snapshot(creation(WEB, SnapshotType::Full), USER);
+    tokio::time::timeout(patience, creation).await.expect_err("the store is slower");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let job = engine.view().jobs().next().expect("the record was on its way").id;
+    assert_eq!(wait(&engine, job).await.state, JobState::Completed);
+    // The same with a cancellation: the next job gets its turn.
+    let host = site.simulated();
+    let hypervisor: Arc<dyn wsnapd::backend::Hypervisor> = Arc::<SimulatedHypervisor>::clone(&host);
+    let engine = Engine::open(site.options(hypervisor, Arc::new(SlowStore))).await.unwrap();
+    host.script(SimulatedCall::Create, Fault::Hang);
+    let hanging = job_of(engine.create_snapshot(self::creation(WEB, SnapshotType::Full), USER).await);
+    let next = job_of(engine.create_snapshot(self::creation(WEB, SnapshotType::Full), USER).await);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let cancel = engine.cancel_job(hanging, CancelMode::Terminate);
+    tokio::time::timeout(patience, cancel).await.expect_err("the store is slower");
+    assert_eq!(wait(&engine, hanging).await.state, JobState::Terminated);
+    assert_eq!(wait(&engine, next).await.state, JobState::Completed);
+}
+
+#[tokio::test]
+async fn a_server_whose_records_were_taken_over_stops() {
+    let site = Site::new();
+    let store = site.store().await;
+    let kept: Arc<dyn Store> = Arc::<wsnapd::engine::SqliteStore>::clone(&store);
+    let engine = Engine::open(site.options(site.files(), kept)).await.unwrap();
+    take(&engine, WEB).await;
+    let now = "2026-11-21T14:05:09Z".parse().unwrap();
+    store.acquire("another server", now, now).await.unwrap();
+    let refused = engine.create_snapshot(creation(WEB, SnapshotType::Full), USER).await;
+    assert!(matches!(refused, Err(EngineError::Store(StoreError::LeaseLost))), "{refused:?}");
+    tokio::time::timeout(Duration::from_secs(5), engine.lease_lost()).await.expect("it is told at once");
+    let refused = engine.create_snapshot(creation(WEB, SnapshotType::Full), USER).await;
+    assert!(matches!(refused, Err(EngineError::ShuttingDown | EngineError::Store(_))), "{refused:?}");
+    assert_eq!(engine.view().snapshots().count(), 1);
+    engine.shutdown().await;
+}
+
 #[cfg(target_os = "linux")]
 mod disks {
     //! Disks that cannot be snapshotted, over real files.
