@@ -18,6 +18,7 @@ mod files_apply;
 mod hypervisor;
 mod open;
 mod replace;
+mod script;
 mod simulated;
 mod volume;
 
@@ -33,6 +34,7 @@ pub use hypervisor::{
     PowerAction, Quiesce, Recovery, SnapshotOutcome, SnapshotRequest,
 };
 pub use open::{Backend, BackendConfig, open};
+pub use script::{ScriptedFailure, SimulatedScript};
 pub use simulated::{Fault, SimulatedCall, SimulatedHypervisor};
 pub use volume::{VolumeManager, VolumePoolReport, VolumeReport, VolumeSnapshotRequest};
 

@@ -215,6 +215,44 @@ async fn a_store_that_fails_once_costs_one_command_or_one_job() {
     assert!(ends.first() == Some(&None) && ends.contains(&failed) && ends.last() == Some(&done), "{ends:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_simulated_host_does_what_the_configuration_says() {
+    let site = Site::new();
+    let path = site.directory.path();
+    let definitions = path.join("machines.d");
+    std::fs::create_dir(&definitions).unwrap();
+    for (id, name) in [(WEB, "web01"), (DB, "db01")] {
+        let text = format!("id = \"{}\"\nname = \"{name}\"\n[[disk]]\nname = \"root\"\npath = \"x\"\n", guid(id));
+        std::fs::write(definitions.join(format!("{name}.toml")), text).unwrap();
+    }
+    let text = format!(
+        "[backend]\nkind = \"simulated\"\n[backend.simulated]\ncreate_ms = 20000\nrunning = [\"web01\"]\n\
+         saved = [\"{}\"]\n[[backend.simulated.failure]]\ncall = \"create\"\nnth = 2\nmachine = \"web01\"\n\
+         fault = \"no-space\"\n[[backend.simulated.failure]]\ncall = \"change-state\"\nnth = 0\ntext = \"no power\"\n",
+        guid(DB),
+    );
+    let config = wsnapd::config::Config::parse(&path.join("wsnapd.toml"), &text).unwrap();
+    let backend = wsnapd::backend::open(&config.backend, path, config.machines, config.pools).unwrap();
+    let engine = site.open_forgetful(backend.hypervisor).await;
+    let state = |id| engine.view().system(guid(id)).unwrap().state.to_string();
+    assert_eq!((state(WEB), state(DB)), ("running".to_owned(), "saved".to_owned()));
+    // A snapshot of the other machine is not one of the calls that count.
+    for (machine, number) in [(WEB, 0), (DB, 0), (WEB, 32768), (WEB, 0)] {
+        let begun = tokio::time::Instant::now();
+        let request = creation(machine, SnapshotType::Full);
+        let job = wait(&engine, job_of(engine.create_snapshot(request, USER).await)).await;
+        assert_eq!(job.failure.as_ref().map_or(0, |failure| failure.failure.number()), number, "{:?}", job.failure);
+        let took = begun.elapsed().as_secs();
+        assert!((20..30).contains(&took), "{took} seconds");
+    }
+    for _ in 0..2 {
+        let stop = engine.request_state_change(guid(WEB), RequestedState::Disabled, USER).await;
+        let job = wait(&engine, job_of(stop)).await;
+        let failure = job.failure.as_ref().expect("each of them fails");
+        assert!(failure.description.contains("no power"), "{}", failure.description);
+    }
+}
+
 /// A store that keeps nothing and takes its time.
 struct SlowStore;
 
