@@ -277,6 +277,18 @@ impl Draft {
         self.change(Change::PutPool(pool));
     }
 
+    /// Shows how full a pool is; that is not stored.
+    pub(super) fn show_pool(&mut self, pool: Pool) {
+        self.view.put_pool(Arc::new(pool));
+        self.touched = true;
+    }
+
+    /// Shows how big a volume is; that is not stored.
+    pub(super) fn show_volume(&mut self, volume: Volume) {
+        self.view.put_volume(Arc::new(volume));
+        self.touched = true;
+    }
+
     pub(super) fn put_volume(&mut self, volume: Volume) {
         let volume = Arc::new(volume);
         if self.view.volume(volume.id).is_none() {
