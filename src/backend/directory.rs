@@ -272,7 +272,12 @@ impl VolumeManager for DirectoryPools {
         _: &'a [JournalStep],
     ) -> BoxFuture<'a, Result<Option<VolumeReport>, BackendError>> {
         Box::pin(async move {
-            let directory = &self.pool(&request.target_pool)?.definition.path;
+            let Ok(pool) = self.pool(&request.target_pool) else {
+                // Nobody knows any more where the copy was to go, so it can never be finished.
+                warn!(pool = request.target_pool, "The pool of an interrupted copy is no longer defined");
+                return Ok(None);
+            };
+            let directory = &pool.definition.path;
             copy::remove_file(
                 "remove the unfinished copy",
                 &directory.join(format!("{PREFIX}{}{SUFFIX}", request.id)),

@@ -39,6 +39,8 @@ pub(super) struct Inner {
     pub(super) settings: Settings,
     pub(super) lanes: Mutex<Lanes>,
     pub(super) cancels: Mutex<HashMap<Guid, CancellationToken>>,
+    /// When the sweeper first saw a job that ended in the future: the clock was set back since.
+    pub(super) ahead: Mutex<HashMap<Guid, tokio::time::Instant>>,
     /// The tasks of jobs.
     pub(super) tasks: TaskTracker,
     /// The writer and the sweeper.
@@ -195,6 +197,7 @@ impl Inner {
             let now = self.now();
             let job = draft.view().job(id)?;
             let Ok((starting, _)) = step(job.state, JobEvent::Scheduled) else { return None };
+            let now = now.max(job.changed);
             let mut job = Job { state: starting, started: Some(now), changed: now, ..Job::clone(job) };
             let prepared = job.work.prepare(draft.view(), id, can);
             let event = if prepared.is_ok() { JobEvent::Validated } else { JobEvent::Refused };
@@ -261,7 +264,8 @@ impl Inner {
             if let Some(job) = draft.view().job(id)
                 && job.percent < percent
             {
-                let job = Job { percent, changed: self.now(), ..Job::clone(job) };
+                let changed = self.now().max(job.changed);
+                let job = Job { percent, changed, ..Job::clone(job) };
                 draft.show_job(job);
             }
             Ok::<_, EngineError>(())
@@ -358,17 +362,30 @@ impl Inner {
     pub(super) async fn sweep_jobs(&self) -> Result<usize, EngineError> {
         let keep = chrono::Duration::from_std(self.settings.job_retention).unwrap_or(chrono::Duration::MAX);
         let now = self.now();
-        let over = |job: &Job| job.ended.is_some_and(|ended| now.signed_duration_since(ended) >= keep);
-        if !self.view().jobs().any(|job| over(job)) {
+        let view = self.view();
+        let over: Vec<Guid> = {
+            let mut ahead = lock(&self.ahead);
+            ahead.retain(|job, _| view.job(*job).is_some());
+            let mut is_over = |job: &Job| {
+                let Some(age) = job.ended.map(|ended| now.signed_duration_since(ended)) else { return false };
+                if age >= chrono::Duration::zero() {
+                    return age >= keep;
+                }
+                // After the clock was set back a job would stay until it has caught up.
+                ahead.entry(job.id).or_insert_with(tokio::time::Instant::now).elapsed() >= self.settings.job_retention
+            };
+            view.jobs().filter(|job| is_over(job)).map(|job| job.id).collect()
+        };
+        if over.is_empty() {
             return Ok(0);
         }
+        // A job that has ended stays ended, so what was seen still holds.
         self.ledger
             .transact(|draft| {
-                let jobs: Vec<Guid> = draft.view().jobs().filter(|job| over(job)).map(|job| job.id).collect();
-                for job in &jobs {
+                for job in &over {
                     draft.delete_job(*job);
                 }
-                Ok(jobs.len())
+                Ok(over.len())
             })
             .await
     }
@@ -413,6 +430,8 @@ impl Job {
     pub(super) fn take(&mut self, event: JobEvent, now: Timestamp) {
         match step(self.state, event) {
             Ok((state, _)) => {
+                // The times of a job never run backwards, even if the clock does.
+                let now = now.max(self.changed);
                 self.state = state;
                 self.changed = now;
                 if state.is_final() {

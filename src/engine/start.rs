@@ -46,6 +46,7 @@ pub(super) async fn open(options: EngineOptions) -> Result<Arc<Inner>, EngineErr
         ids: options.ids,
         lanes: Mutex::new(Lanes::new(options.queue_limit)),
         cancels: Mutex::default(),
+        ahead: Mutex::default(),
         tasks: TaskTracker::new(),
         background: TaskTracker::new(),
         closing: AtomicBool::new(false),

@@ -165,22 +165,23 @@ impl Inner {
         let mut old: BTreeMap<SmolStr, Arc<Volume>> =
             of_pool.map(|volume| (volume.file_name.clone(), Arc::clone(volume))).collect();
         for report in volumes {
-            match old.remove(report.name.as_str()) {
-                Some(known) => {
-                    let (bytes, allocated_bytes, path) = (report.bytes, report.allocated_bytes, report.path.clone());
-                    let volume = Volume { bytes, allocated_bytes, path, ..Volume::clone(&known) };
-                    if volume.path != known.path {
-                        draft.put_volume(volume);
-                    } else if volume != *known {
-                        draft.show_volume(volume);
-                    }
+            if let Some(known) = old.remove(report.name.as_str()) {
+                let volume = Volume {
+                    path: report.path.clone(),
+                    bytes: report.bytes,
+                    allocated_bytes: report.allocated_bytes,
+                    ..Volume::clone(&known)
+                };
+                if volume.path != known.path {
+                    draft.put_volume(volume);
+                } else if volume != *known {
+                    draft.show_volume(volume);
                 }
-                None => {
-                    let volume = self.adopt(draft.view(), id, report, now);
-                    if !is_being_made(draft.view(), volume.id) {
-                        draft.put_volume(volume);
-                    }
-                }
+                continue;
+            }
+            let volume = self.adopt(draft.view(), id, report, now);
+            if !is_being_made(draft.view(), volume.id) {
+                draft.put_volume(volume);
             }
         }
         for gone in old.values().filter(|volume| before.volume(volume.id).is_some()) {

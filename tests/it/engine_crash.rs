@@ -147,10 +147,9 @@ async fn check_truth(site: &Site, scenario: Scenario, first: Guid, case: &str) -
         assert_eq!(site.read(disk), format!("{disk} {text}"), "{case}");
     }
     let expected = match (scenario, done) {
-        (Scenario::Create, true) => 2,
         (Scenario::CreateGroup, true) => 3,
         (Scenario::Destroy | Scenario::DestroyGroup, true) => 0,
-        (Scenario::ApplyGroup | Scenario::DestroyGroup, _) => 2,
+        (Scenario::Create, true) | (Scenario::ApplyGroup | Scenario::DestroyGroup, _) => 2,
         _ => 1,
     };
     let snapshots: BTreeMap<Guid, _> = view.snapshots().map(|snapshot| (snapshot.id, snapshot)).collect();

@@ -1,7 +1,7 @@
 //! Each call to the back-end fails, hangs or dies once: the job says why, nothing half-made stays, and the next try works.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use wsnapd::backend::{BoxFuture, Fault, MachineState, SimulatedCall, SimulatedHypervisor};
@@ -326,6 +326,83 @@ async fn a_server_whose_records_were_taken_over_stops() {
     assert!(matches!(refused, Err(EngineError::ShuttingDown | EngineError::Store(_))), "{refused:?}");
     assert_eq!(engine.view().snapshots().count(), 1);
     engine.shutdown().await;
+}
+
+/// A store that keeps nothing, and fails as long as its filesystem is full.
+#[derive(Default)]
+struct FullStore {
+    full: AtomicBool,
+}
+
+impl Store for FullStore {
+    fn acquire<'a>(
+        &'a self,
+        owner: &'a str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> BoxFuture<'a, Result<Lease, StoreError>> {
+        ForgetfulStore.acquire(owner, now, until)
+    }
+
+    fn renew<'a>(&'a self, lease: &'a Lease, until: Timestamp) -> BoxFuture<'a, Result<(), StoreError>> {
+        ForgetfulStore.renew(lease, until)
+    }
+
+    fn release<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<(), StoreError>> {
+        ForgetfulStore.release(lease)
+    }
+
+    fn load<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<Records, StoreError>> {
+        ForgetfulStore.load(lease)
+    }
+
+    fn commit<'a>(&'a self, _: &'a Lease, _: Vec<Change>) -> BoxFuture<'a, Result<(), StoreError>> {
+        let full = self.full.load(Ordering::SeqCst);
+        let error = || StoreError::Io(std::io::Error::from(std::io::ErrorKind::StorageFull));
+        Box::pin(std::future::ready(if full { Err(error()) } else { Ok(()) }))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_ends_with_the_truth_once_there_is_space_for_its_record() {
+    let site = Site::new();
+    let host = site.simulated();
+    let store = Arc::new(FullStore::default());
+    let kept: Arc<dyn Store> = Arc::<FullStore>::clone(&store);
+    let hypervisor: Arc<dyn wsnapd::backend::Hypervisor> = Arc::<SimulatedHypervisor>::clone(&host);
+    let engine = Engine::open(site.options(hypervisor, kept)).await.unwrap();
+    host.set_duration(SimulatedCall::Create, Duration::from_secs(10));
+    let job = job_of(engine.create_snapshot(creation(WEB, SnapshotType::Full), USER).await);
+    let waiting = job_of(engine.create_snapshot(creation(WEB, SnapshotType::Full), USER).await);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    store.full.store(true, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(engine.view().job(job).unwrap().state, JobState::Running, "no end is shown that is not durable");
+    let refused = engine.create_snapshot(creation(DB, SnapshotType::Full), USER).await;
+    assert!(matches!(refused, Err(EngineError::Store(_))), "{refused:?}");
+    store.full.store(false, Ordering::SeqCst);
+    let ended = wait(&engine, job).await;
+    let failure = ended.failure.as_ref().expect("the journal had no space");
+    assert!(failure.description.contains("the journal could not be written; everything was undone"), "{failure:?}");
+    assert_eq!(wait(&engine, waiting).await.state, JobState::Completed);
+    assert_eq!((engine.view().snapshots().count(), host.held_snapshots().len()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_makes_no_job_end_before_it_began_or_stay_for_ever() {
+    let site = Site::new();
+    let host = site.simulated();
+    host.set_duration(SimulatedCall::Create, Duration::from_secs(10));
+    let engine = site.open_forgetful(host).await;
+    let id = job_of(engine.create_snapshot(creation(WEB, SnapshotType::Full), USER).await);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    site.clock.advance(chrono::Duration::days(-365));
+    let job = wait(&engine, id).await;
+    assert!(job.submitted <= job.started.unwrap() && job.started <= job.ended, "{job:?}");
+    tokio::time::sleep(Duration::from_secs(290)).await;
+    assert!(engine.view().job(id).is_some());
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(engine.view().job(id).is_none());
 }
 
 #[cfg(target_os = "linux")]
