@@ -217,6 +217,26 @@ fn the_command_line_drives_a_strict_demo() {
 }
 
 #[test]
+fn a_server_whose_data_directory_was_taken_over_exits_with_an_error() {
+    let directory = TempDir::new().unwrap();
+    let mut process = Process::start(directory.path(), &[]);
+    let records = rusqlite::Connection::open(directory.path().join("data/state/wsnapd.db")).unwrap();
+    records.busy_timeout(Duration::from_secs(10)).unwrap();
+    assert_eq!(records.execute("UPDATE lease SET owner = 'another', epoch = epoch + 1", []).unwrap(), 1);
+    let refused = process.run("https_url", &["snapshot", "create", "web01"]);
+    assert!(!refused.status.success(), "{refused:?}");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let status = loop {
+        if let Some(status) = process.child.try_wait().unwrap() {
+            break status;
+        }
+        assert!(Instant::now() < deadline, "it goes on");
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert_eq!(status.code(), Some(1));
+}
+
+#[test]
 fn users_are_kept_in_a_private_file() {
     use std::os::unix::fs::PermissionsExt;
     let directory = TempDir::new().unwrap();
