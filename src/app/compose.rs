@@ -187,7 +187,10 @@ async fn engine(config: &mut Config, machine: &str) -> Result<Arc<Engine>, AppEr
 fn service(config: &Config, engine: &Arc<Engine>, machine: &str) -> Result<Service, AppError> {
     let schema = providers::generated::load().map_err(|diagnostics| AppError::Schema(diagnostics.render()))?;
     let mut registry = ProviderRegistry::new();
-    let options = ProviderOptions::new(machine, installation(&config.data_dir)?);
+    let options = ProviderOptions {
+        aliases: certificate_names(config).into_iter().map(SmolStr::from).collect(),
+        ..ProviderOptions::new(machine, installation(&config.data_dir)?)
+    };
     providers::register(&mut registry, &schema, engine, &options)?;
     providers::storage::register(&mut registry, &schema, Arc::clone(engine), machine)?;
     let unknown = registry.unknown_classes(&schema);
