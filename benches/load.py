@@ -37,7 +37,7 @@ MACHINES = 1000
 BATCH = 100
 #: Each figure is the least of so many: neighbours on the machine only add.
 REPEATS = 3
-CONFIG = server.EMPTY_CONFIG + "[service]\nMaxConnections = 1100\n"
+CONFIG = server.EMPTY_CONFIG + "[service]\nMaxConnections = 1100\nMaxConcurrentOperationsPerUser = 10000\n"
 
 
 def cpu_seconds(pid):
