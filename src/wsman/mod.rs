@@ -3,8 +3,10 @@
 //! A request passes once: text → [`Envelope`](crate::soap::Envelope) → checked headers → operation →
 //! object manager → text. This module knows no provider and no engine.
 
+mod class_schema;
 mod contexts;
 mod enumeration;
+mod enumeration_body;
 mod fault;
 mod filter;
 mod fragment;

@@ -7,6 +7,8 @@ mod backend_contract;
 #[cfg(test)]
 mod captures;
 #[cfg(test)]
+mod class_schema;
+#[cfg(test)]
 mod client;
 #[cfg(test)]
 mod codecs;
@@ -22,6 +24,8 @@ mod engine_failures;
 mod engine_model;
 #[cfg(test)]
 mod engine_support;
+#[cfg(test)]
+mod exchange;
 #[cfg(test)]
 mod fuzz_regression;
 #[cfg(test)]
