@@ -73,6 +73,9 @@ impl Service {
             Resource::ClassSchema(class) => {
                 Enumeration::Texts(self.class_list(request, class.as_deref(), &body)?.peekable())
             }
+            Resource::Configuration(resource) => {
+                Enumeration::Texts(self.configuration_list(request, resource, &body)?.peekable())
+            }
         };
         let estimate = estimate(request, &enumeration);
         let mut w = Writer::with_capacity(4096);

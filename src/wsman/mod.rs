@@ -4,6 +4,8 @@
 //! object manager → text. This module knows no provider and no engine.
 
 mod class_schema;
+mod configuration;
+mod configuration_documents;
 mod contexts;
 mod enumeration;
 mod enumeration_body;
@@ -19,5 +21,5 @@ mod target;
 mod transfer;
 
 pub use contexts::EnumerationContexts;
-pub use options::{Identity, Limits, ServiceOptions};
+pub use options::{ConfigurationView, Identity, Limits, ListenerView, ServiceOptions};
 pub use service::{Encoding, Outbound, Service};

@@ -11,6 +11,7 @@ use crate::cim::{
 use crate::cimom::CallContext;
 use crate::soap::{Fault, SelectorSet, SelectorValue, Subcode, code, detail};
 
+use super::configuration::Configuration;
 use super::fault::{from_argument, from_cim, from_selectors};
 use super::request::Request;
 use super::service::Service;
@@ -53,6 +54,23 @@ pub(super) enum Resource {
     Cim(Box<Target>),
     /// Class definitions; the class when the URI names one.
     ClassSchema(Option<SmolStr>),
+    /// The configuration of the service.
+    Configuration(Configuration),
+}
+
+impl Resource {
+    /// A CIM resource; the others answer that the action does not apply.
+    pub(super) fn into_cim(self) -> Result<Box<Target>, Fault> {
+        match self {
+            Self::Cim(target) => Ok(target),
+            Self::ClassSchema(_) => {
+                Err(action_mismatch("Class definitions can be read with Get and Enumerate, and nothing else."))
+            }
+            Self::Configuration(_) => {
+                Err(action_mismatch("Configuration resources can be read with Get and Enumerate, and nothing else."))
+            }
+        }
+    }
 }
 
 impl Service {
@@ -79,7 +97,8 @@ impl Service {
             ResourceUri::ClassSchema(class) => Ok(Resource::ClassSchema(class)),
             ResourceUri::WsCimSchema => Err(Fault::new(Subcode::UnsupportedFeature)
                 .reason("Class definitions are not offered in the WS-CIM format; ask for CIM-XML.")),
-            ResourceUri::Unknown | ResourceUri::Configuration(_) => Err(Fault::new(Subcode::DestinationUnreachable)
+            ResourceUri::Configuration(path) => Ok(Resource::Configuration(Configuration::parse(&path)?)),
+            ResourceUri::Unknown => Err(Fault::new(Subcode::DestinationUnreachable)
                 .detail(detail::INVALID_RESOURCE_URI, code::INVALID_RESOURCE_URI)
                 .reason(if uri.is_empty() {
                     "The header wsman:ResourceURI is missing.".to_owned()
@@ -91,12 +110,7 @@ impl Service {
 
     /// A CIM resource; the others answer that the action does not apply.
     pub(super) fn cim_target(&self, request: &Request<'_, '_>) -> Result<Box<Target>, Fault> {
-        match self.target(request)? {
-            Resource::Cim(target) => Ok(target),
-            Resource::ClassSchema(_) => {
-                Err(action_mismatch("Class definitions can be read with Get and Enumerate, and nothing else."))
-            }
-        }
+        self.target(request)?.into_cim()
     }
 
     /// The namespace that the URI or the selector names, or the default one.

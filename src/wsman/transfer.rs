@@ -17,6 +17,7 @@ impl Service {
         let answer = match self.target(request)? {
             Resource::Cim(target) => self.get_instance(request, &target)?,
             Resource::ClassSchema(class) => self.get_class(request, class.as_deref())?,
+            Resource::Configuration(resource) => self.get_configuration(request, resource)?,
         };
         fits(request, answer)
     }
@@ -36,9 +37,12 @@ impl Service {
         }
     }
 
-    /// Put, Create and Delete: the class is checked, then the documented fault.
+    /// Put, Create and Delete: the resource is checked, then the documented fault.
     pub(super) fn refuse_transfer(&self, request: &Request<'_, '_>) -> Result<Answer, Fault> {
-        let target = self.cim_target(request)?;
+        let target = match self.target(request)? {
+            Resource::Configuration(resource) => return Err(self.refuse_configuration(request, resource)),
+            other => other.into_cim()?,
+        };
         let class = target.class()?;
         let operation = request.action.rsplit('/').next().unwrap_or_default();
         Err(action_mismatch(format!("{operation} is not supported for class {}.", class.name())))

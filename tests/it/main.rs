@@ -15,6 +15,8 @@ mod codecs;
 #[cfg(test)]
 mod config;
 #[cfg(test)]
+mod config_resources;
+#[cfg(test)]
 mod engine_commands;
 #[cfg(test)]
 mod engine_crash;
