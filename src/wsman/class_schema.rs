@@ -132,7 +132,7 @@ impl Entry {
 
     fn object(&self, w: &mut Writer, class: &ClassDeclaration) {
         let definition = |w: &mut Writer| {
-            *w = Writer::from_string(encode_class_into(std::mem::take(w).finish(), class, self.content))
+            *w = Writer::from_string(encode_class_into(std::mem::take(w).finish(), class, self.content));
         };
         match (self.path, self.names_only) {
             (false, false) => definition(w),

@@ -19,6 +19,7 @@ mod request;
 mod service;
 mod target;
 mod transfer;
+mod xpath;
 
 pub use contexts::EnumerationContexts;
 pub use options::{ConfigurationView, Identity, Limits, ListenerView, ServiceOptions};

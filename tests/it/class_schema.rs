@@ -1,7 +1,7 @@
 //! Class definitions over the wire: each one as the schema has it, lists, options and faults
 //! (`ws-management.md` §12, C160, C161).
 
-use wsnapd::cim::{CimType, CimValue, ClassDeclaration, Qualifier};
+use wsnapd::cim::{CimType, CimValue, ClassDeclaration, ClassName, Qualifier};
 
 use crate::exchange::{Exchange, TRANSFER, check_faults};
 use crate::support::{HOST, TestServer};
@@ -79,7 +79,7 @@ fn expected(class: &ClassDeclaration) -> Vec<String> {
     ));
     qualifiers(&mut lines, class.qualifiers());
     for property in class.properties() {
-        let target = property.reference_class.as_ref().map(|class| class.as_str());
+        let target = property.reference_class.as_ref().map(ClassName::as_str);
         let kind = if property.is_array { "ARRAY" } else { "ONE" };
         let ty = if property.ty == CimType::Reference { "ref" } else { property.ty.name() };
         let origin = &property.class_origin;
@@ -91,7 +91,7 @@ fn expected(class: &ClassDeclaration) -> Vec<String> {
         lines.push(format!("METHOD {} {} {origin} {}", method.name, method.return_type.name(), method.propagated));
         qualifiers(&mut lines, &method.qualifiers);
         for parameter in &method.parameters {
-            let target = parameter.reference_class.as_ref().map(|class| class.as_str());
+            let target = parameter.reference_class.as_ref().map(ClassName::as_str);
             let kind = if parameter.is_array { "ARRAY" } else { "ONE" };
             let ty = if parameter.ty == CimType::Reference { "ref" } else { parameter.ty.name() };
             lines.push(format!("PARAMETER {} {kind} {ty} {target:?}", parameter.name));

@@ -45,18 +45,18 @@ impl Exchange {
 
     /// With a selector set.
     pub(crate) fn selectors(self, selectors: &[(&str, &str)]) -> Self {
-        let inner: String =
+        let all: Vec<String> =
             selectors.iter().map(|(name, value)| format!("<w:Selector Name=\"{name}\">{value}</w:Selector>")).collect();
-        self.header(&format!("<w:SelectorSet>{inner}</w:SelectorSet>"))
+        self.header(&format!("<w:SelectorSet>{}</w:SelectorSet>", all.concat()))
     }
 
     /// With an option set.
     pub(crate) fn options(self, options: &[(&str, &str)]) -> Self {
-        let inner: String = options
+        let all: Vec<String> = options
             .iter()
             .map(|(name, value)| format!("<w:Option Name=\"{name}\" Type=\"xs:boolean\">{value}</w:Option>"))
             .collect();
-        self.header(&format!("<w:OptionSet>{inner}</w:OptionSet>"))
+        self.header(&format!("<w:OptionSet>{}</w:OptionSet>", all.concat()))
     }
 
     pub(crate) fn text(&self) -> String {

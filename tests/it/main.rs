@@ -48,3 +48,5 @@ mod transport;
 mod tree;
 #[cfg(test)]
 mod wsman;
+#[cfg(test)]
+mod xpath;

@@ -756,7 +756,7 @@ fn wrong_enumerations_get_the_standard_fault() {
             enumerate(&filter("http://schemas.dmtf.org/wbem/cql/1/dsp0202.pdf", "SELECT * FROM CIM_Job")),
             "n:FilterDialectRequestedUnavailable//2150858777",
         ),
-        ("XPath", enumerate("<w:Filter>JobState</w:Filter>"), "n:FilterDialectRequestedUnavailable//2150858777"),
+        ("XPath beyond level 1", enumerate("<w:Filter>//JobState</w:Filter>"), "n:CannotProcessFilter//2150858778"),
         ("WQL", enumerate(&filter(WQL, "SELECT FROM")), cannot),
         ("WQL class", Ask::enumerate("*", &filter(WQL, "SELECT * FROM NoSuchClass")), cannot),
         ("WQL property", enumerate(&filter(WQL, "SELECT * FROM Msvm_ConcreteJob WHERE Foo = 1")), cannot),

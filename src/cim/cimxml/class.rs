@@ -170,7 +170,7 @@ fn write_parameter(w: &mut Writer, parameter: &ParameterDeclaration, content: Cl
         for (flag, name) in [(parameter.is_in, "in"), (parameter.is_out, "out")] {
             if flag {
                 w.element_with("QUALIFIER", &[("NAME", name), ("TYPE", "boolean")], |w| {
-                    w.text_element("VALUE", "true")
+                    w.text_element("VALUE", "true");
                 });
             }
         }
