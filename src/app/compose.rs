@@ -193,7 +193,10 @@ fn service(
 ) -> Result<Service, AppError> {
     let schema = providers::generated::load().map_err(|diagnostics| AppError::Schema(diagnostics.render()))?;
     let mut registry = ProviderRegistry::new();
-    let options = ProviderOptions::new(machine, installation(&config.data_dir)?);
+    let options = ProviderOptions {
+        aliases: certificate_names(config).into_iter().map(SmolStr::from).collect(),
+        ..ProviderOptions::new(machine, installation(&config.data_dir)?)
+    };
     providers::register(&mut registry, &schema, engine, &options)?;
     providers::storage::register(&mut registry, &schema, Arc::clone(engine), machine)?;
     let unknown = registry.unknown_classes(&schema);

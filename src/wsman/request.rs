@@ -197,7 +197,7 @@ fn language(header: &LanguageHeader<'_>, name: &str, fault_detail: &'static str)
 
 /// Judges the options (`ws-management.md` §3.4); the answer is `UsePreciseArrays`.
 ///
-/// CIM resources let unknown options pass, with MustComply too, as Windows does.
+/// CIM resources let unknown options pass, with `MustComply` too, as Windows does.
 fn check_options(headers: &Headers<'_>) -> Result<bool, Fault> {
     let Some(set) = &headers.options else { return Ok(false) };
     if set.too_many {

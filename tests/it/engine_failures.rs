@@ -280,12 +280,13 @@ mod disks {
     }
 
     /// Not a test of its own: holds the lock of a disk for the test below, in another process, until its input ends.
+    /// Nothing happens when it is started without the path.
     #[test]
     #[ignore = "helper of another test"]
     #[expect(clippy::print_stderr, reason = "tells the other process that the lock is held")]
     fn hold_a_lock() {
         #[expect(clippy::disallowed_methods, reason = "the only way to hand a path to this process")]
-        let path = std::env::var("WSNAPD_TEST_LOCK").expect("a path");
+        let Ok(path) = std::env::var("WSNAPD_TEST_LOCK") else { return };
         let file = std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
         rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::LockShared).unwrap();
         eprintln!("LOCKED");

@@ -54,9 +54,24 @@ pub(crate) fn machines(directory: &Path) -> Vec<MachineDefinition> {
     ]
 }
 
+/// A directory that goes with the test, or one that belongs to another process.
+pub(crate) enum Directory {
+    Own(tempfile::TempDir),
+    Borrowed(PathBuf),
+}
+
+impl Directory {
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::Own(directory) => directory.path(),
+            Self::Borrowed(path) => path,
+        }
+    }
+}
+
 /// A directory with disks, pools and the data of an engine.
 pub(crate) struct Site {
-    pub(crate) directory: tempfile::TempDir,
+    pub(crate) directory: Directory,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) pools: Vec<PoolDefinition>,
 }
@@ -67,6 +82,11 @@ impl Site {
         for name in ["web-root", "db-root", "db-data"] {
             std::fs::write(directory.path().join(format!("{name}.img")), format!("{name} at first")).unwrap();
         }
+        Self::at(Directory::Own(directory))
+    }
+
+    /// The site in a directory that holds its disks already.
+    pub(crate) fn at(directory: Directory) -> Self {
         let clock = Arc::new(ManualClock::new("2026-11-21T14:05:09Z".parse().unwrap()));
         Self { directory, clock, pools: Vec::new() }
     }

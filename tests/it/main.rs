@@ -23,6 +23,8 @@ mod engine_crash;
 #[cfg(test)]
 mod engine_failures;
 #[cfg(test)]
+mod engine_kill;
+#[cfg(test)]
 mod engine_model;
 #[cfg(test)]
 mod engine_support;
@@ -32,6 +34,12 @@ mod exchange;
 mod fuzz_regression;
 #[cfg(test)]
 mod layering;
+#[cfg(test)]
+mod providers_codes;
+#[cfg(test)]
+mod providers_instances;
+#[cfg(test)]
+mod providers_links;
 #[cfg(test)]
 mod providers_support;
 #[cfg(test)]

@@ -380,7 +380,7 @@ class PywinrmSend:
         try:
             return read_answer(self.protocol.send_message(envelope(action, uri, body, selectors)))
         except WSManFaultError as fault:
-            raise WsmanFault("", str(fault), fault.wsmanfault_code, 500) from fault
+            raise WsmanFault("", str(fault), fault.wsman_fault_code, 500) from fault
 
 
 class CurlSend:
