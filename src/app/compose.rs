@@ -20,11 +20,11 @@ use crate::providers::{self, ProviderOptions};
 use crate::time::{Clock, Guid, IdSource};
 use crate::transport::auth::PasswordKeeper;
 use crate::transport::{AuthPolicy, Limits, Listener, Server, TlsError, TlsIdentity};
-use crate::wsman::{self, Identity, Service, ServiceOptions};
+use crate::wsman::{self, ConfigurationView, Identity, ListenerView, Service, ServiceOptions};
 
 use super::certificate::{CertificateFiles, CertificateInfo};
 use super::error::AppError;
-use super::host::{host_name, reachable_names};
+use super::host::{host_name, listening_on, reachable_names};
 use super::sources::{RandomIds, SystemClock};
 
 /// How often enumerations that idled too long are forgotten.
@@ -62,7 +62,8 @@ impl Running {
         let (listeners, addresses) = listen(&config, tls.as_ref())?;
         let users = PasswordKeeper::start(config.users_file.clone())?;
         let engine = engine(&mut config, &machine).await?;
-        let service = Arc::new(service(&config, &engine, &machine)?);
+        let view = configuration_view(&config, &addresses, &machine, &certificate)?;
+        let service = Arc::new(service(&config, &engine, &machine, view)?);
         let auth =
             AuthPolicy { users, basic: config.service.basic, allow_unencrypted: config.service.allow_unencrypted };
         let stop = CancellationToken::new();
@@ -192,10 +193,18 @@ async fn engine(config: &mut Config, machine: &str) -> Result<Arc<Engine>, AppEr
     Ok(Engine::open(options).await?)
 }
 
-fn service(config: &Config, engine: &Arc<Engine>, machine: &str) -> Result<Service, AppError> {
+fn service(
+    config: &Config,
+    engine: &Arc<Engine>,
+    machine: &str,
+    configuration: ConfigurationView,
+) -> Result<Service, AppError> {
     let schema = providers::generated::load().map_err(|diagnostics| AppError::Schema(diagnostics.render()))?;
     let mut registry = ProviderRegistry::new();
-    let options = ProviderOptions::new(machine, installation(&config.data_dir)?);
+    let options = ProviderOptions {
+        aliases: certificate_names(config).into_iter().map(SmolStr::from).collect(),
+        ..ProviderOptions::new(machine, installation(&config.data_dir)?)
+    };
     providers::register(&mut registry, &schema, engine, &options)?;
     providers::storage::register(&mut registry, &schema, Arc::clone(engine), machine)?;
     let unknown = registry.unknown_classes(&schema);
@@ -214,9 +223,39 @@ fn service(config: &Config, engine: &Arc<Engine>, machine: &str) -> Result<Servi
         limits,
         identity: Identity { security_profiles: security_profiles(config), ..Identity::default() },
         machine: SmolStr::new(machine),
+        configuration,
         ..ServiceOptions::default()
     };
     Ok(Service::new(manager, Arc::new(SystemClock), Arc::new(RandomIds), options))
+}
+
+/// What the configuration resources tell: the configuration as it is, with the ports that were taken. The
+/// thumbprint is that of the certificate at start.
+fn configuration_view(
+    config: &Config,
+    addresses: &[(Protocol, SocketAddr)],
+    machine: &str,
+    certificate: &Path,
+) -> Result<ConfigurationView, AppError> {
+    let has_tls = addresses.iter().any(|(protocol, _)| *protocol == Protocol::Https);
+    let thumbprint = if has_tls { CertificateInfo::read(certificate)?.thumbprint } else { String::new() };
+    let listeners = addresses.iter().map(|(protocol, address)| {
+        let tls = *protocol == Protocol::Https;
+        ListenerView {
+            address: *address,
+            tls,
+            host_name: SmolStr::new(machine),
+            certificate_thumbprint: if tls { SmolStr::new(&thumbprint) } else { SmolStr::default() },
+            listening_on: listening_on(*address),
+        }
+    });
+    Ok(ConfigurationView {
+        basic: config.service.basic,
+        allow_unencrypted: config.service.allow_unencrypted,
+        max_connections: config.service.max_connections,
+        max_packet_retrieval_time: config.service.max_packet_retrieval_time,
+        listeners: listeners.collect(),
+    })
 }
 
 /// The identity of this installation, made at the first start and kept beside the store.

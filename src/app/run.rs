@@ -6,7 +6,9 @@ use std::num::NonZero;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::compose::Running;
 use super::error::AppError;
@@ -28,10 +30,11 @@ pub fn runtime() -> Result<Runtime, AppError> {
 /// Starts logging to standard error. A filter that cannot be read is taken as `info`; the
 /// configuration has checked its own.
 pub fn init_logging(filter: &str) {
-    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter: Targets = filter.parse().unwrap_or_else(|_| Targets::new().with_default(tracing::Level::INFO));
     let ansi = io::IsTerminal::is_terminal(&io::stderr());
     // A second call, as tests make it, changes nothing.
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(ansi).try_init().ok();
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(ansi);
+    tracing_subscriber::registry().with(filter).with(lines).try_init().ok();
 }
 
 impl Running {

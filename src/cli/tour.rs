@@ -85,7 +85,7 @@ with curl:
   curl --cacert {ca} -H 'WSMANIDENTIFY: unauthenticated' -H 'Content-Type: application/soap+xml;charset=UTF-8' --data '{IDENTIFY}' {https}
 
 with openwsman's wsman (it asks for the password):
-  wsman identify -b https://{authority}/wsman -c {ca} -u {user} -y basic
+  wsman identify -h 127.0.0.1 -P {port} -c {ca} -u {user} -y basic
   wsman enumerate {CLASS} -h 127.0.0.1 -P {port} -c {ca} -u {user} -y basic
 
 with PowerShell on Windows (after Import-Certificate of the file that `wsnapd cert export` writes):

@@ -158,7 +158,7 @@ impl Config {
         let jobs = jobs(&mut table(root, "jobs", sink));
         let mut log = table(root, "log", sink);
         let log_filter = log.text("filter").unwrap_or_default();
-        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&log_filter) {
+        if let Err(error) = log_filter.parse::<tracing_subscriber::filter::Targets>() {
             log.report("filter", format!("filter is a list as in \"info,wsnapd::transport=debug\": {error}"));
         }
         Self {

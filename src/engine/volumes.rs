@@ -44,6 +44,7 @@ impl Inner {
             Err(BackendError { cause: Cause::InUse(_), .. }) => {
                 return Err(EngineError::VolumeNotUsable("another process uses it"));
             }
+            // Removed behind our back; the next look at the pool forgets it.
             Err(BackendError { cause: Cause::FileNotFound(path), .. }) if path == source.path => {
                 return Err(EngineError::NoSuchVolume(source.id));
             }

@@ -61,7 +61,8 @@ impl From<EngineError> for Refusal {
             }
             E::NotCancellable => INVALID_TRANSITION,
             _ => {
-                tracing::error!(error = &error as &dyn std::error::Error, "a command failed");
+                let source: &dyn std::error::Error = &error;
+                tracing::error!(error = source, "a command failed");
                 FAILED
             }
         })

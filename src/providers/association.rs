@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::element::Element;
+use super::family::{Elements, Portions};
 use super::scope::{Scope, Shared};
 use crate::cim::{CimError, CimInstance, ClassDeclaration, InstanceBuilder, ObjectPath, PropertyName};
 use crate::cimom::{AssociationProvider, CallContext, InstanceProvider, InstanceStream};
@@ -31,7 +32,7 @@ pub(super) struct Association {
     /// The reference properties: where `forward` starts and where it leads.
     pub(super) ends: [End; 2],
     /// Everything that may stand at the first end.
-    pub(super) starts: fn(&Scope) -> Vec<Element>,
+    pub(super) starts: fn(&Scope) -> Elements<'_>,
     /// From the first end to the second.
     pub(super) forward: fn(&Scope, Element) -> Vec<Element>,
     /// From the second end to the first.
@@ -83,7 +84,10 @@ impl InstanceProvider for Associations {
     fn enumerate(&self, cx: &CallContext, _: &Arc<ClassDeclaration>) -> Result<InstanceStream, CimError> {
         let scope = Scope::new(&self.shared, cx);
         let (of_starts, association) = (scope.clone(), self.association);
-        let pairs = (association.starts)(&scope).into_iter().flat_map(move |first| {
+        let starts = Portions::new(scope.clone(), move |scope, skip, limit| {
+            (association.starts)(scope).skip(skip).take(limit).collect()
+        });
+        let pairs = starts.flat_map(move |first| {
             (association.forward)(&of_starts, first).into_iter().map(move |second| [first, second])
         });
         Ok(self.stream(scope, pairs))

@@ -6,11 +6,16 @@ use std::sync::Arc;
 use super::answers::{
     DONE, INVALID_PARAMETER, INVALID_TYPE, NOT_SUPPORTED, NOT_SUPPORTED_AT_ALL, Refusal, accepted, answer,
 };
-use super::arguments::Arguments;
+use super::arguments::{self, required};
 use super::element::{Element, collection_element, guid};
+use super::generated::{
+    AddMemberInput, CollectionSnapshotServiceApplySnapshotInput, CollectionSnapshotServiceConvertToReferencePointInput,
+    CollectionSnapshotServiceCreateSnapshotInput, CollectionSnapshotServiceDestroySnapshotInput, DefineCollectionInput,
+    DestroyCollectionInput, RemoveMemberByIdInput, RemoveMemberInput, RenameCollectionInput,
+};
 use super::scope::{Scope, Shared};
 use super::snapshot_settings::snapshot_settings;
-use crate::cim::{CimError, CimValue, ClassDeclaration, MethodDeclaration, ObjectPath};
+use crate::cim::{CimError, ClassDeclaration, MethodDeclaration, ObjectPath};
 use crate::cimom::{BoxFuture, CallContext, MethodArguments, MethodProvider, MethodResult};
 use crate::engine::{
     CollectionChange, CollectionKind, CreateGroupSnapshot, DefineCollection, GroupSnapshotType, Outcome,
@@ -33,24 +38,12 @@ impl MethodProvider for CollectionSnapshotService {
     ) -> BoxFuture<'a, Result<MethodResult, CimError>> {
         Box::pin(async move {
             let scope = Scope::new(&self.shared, cx);
-            let mut arguments = Arguments::new(&scope, arguments);
-            let (engine, user) = (&self.shared.engine, cx.principal.name());
+            let user = cx.principal.name();
             answer(match method.name.as_str() {
                 "CreateSnapshot" => create(&scope, arguments, user).await,
-                "ApplySnapshot" => match arguments.snapshot_collection("SnapshotCollection") {
-                    Ok(set) => started(&scope, engine.apply_group_snapshot(set, user).await),
-                    Err(refusal) => Err(refusal),
-                },
-                "DestroySnapshot" => match arguments.snapshot_collection("AffectedSnapshotCollection") {
-                    Ok(set) => started(&scope, engine.destroy_group_snapshot(set, user).await),
-                    Err(refusal) => Err(refusal),
-                },
-                "ConvertToReferencePoint" => {
-                    arguments.snapshot_collection("AffectedSnapshotCollection").and_then(|set| {
-                        tracing::warn!(%set, "refused: the back-end tracks no changes, so there are no reference points");
-                        Err(Refusal::Code(NOT_SUPPORTED))
-                    })
-                }
+                "ApplySnapshot" => apply(&scope, arguments, user).await,
+                "DestroySnapshot" => destroy_snapshots(&scope, arguments, user).await,
+                "ConvertToReferencePoint" => convert(&scope, arguments),
                 "RequestStateChange" | "StartService" | "StopService" => Err(Refusal::Code(NOT_SUPPORTED_AT_ALL)),
                 _ => Err(Refusal::Code(NOT_SUPPORTED)),
             })
@@ -58,14 +51,11 @@ impl MethodProvider for CollectionSnapshotService {
     }
 }
 
-fn started(scope: &Scope, outcome: Result<Outcome<()>, crate::engine::EngineError>) -> Result<MethodResult, Refusal> {
-    Ok(accepted(scope, &outcome?))
-}
-
-async fn create(scope: &Scope, mut arguments: Arguments<'_>, user: &str) -> Result<MethodResult, Refusal> {
-    let collection = arguments.collection("Collection")?;
-    let snapshot_type = group_snapshot_type(arguments.number("SnapshotType")?)?;
-    let settings = snapshot_settings(&scope.shared.schema, &arguments.optional("SnapshotSettings"))?;
+async fn create(scope: &Scope, arguments: MethodArguments, user: &str) -> Result<MethodResult, Refusal> {
+    let input = CollectionSnapshotServiceCreateSnapshotInput::from_arguments(arguments);
+    let collection = arguments::collection(scope, input.collection.as_deref())?;
+    let snapshot_type = group_snapshot_type(required(input.snapshot_type)?)?;
+    let settings = snapshot_settings(&scope.shared.schema, &input.snapshot_settings)?;
     let request = CreateGroupSnapshot { collection, snapshot_type, settings };
     let outcome = scope.shared.engine.create_group_snapshot(request, user).await?;
     let answer = accepted(scope, &outcome);
@@ -75,8 +65,27 @@ async fn create(scope: &Scope, mut arguments: Arguments<'_>, user: &str) -> Resu
     })
 }
 
+async fn apply(scope: &Scope, arguments: MethodArguments, user: &str) -> Result<MethodResult, Refusal> {
+    let input = CollectionSnapshotServiceApplySnapshotInput::from_arguments(arguments);
+    let set = arguments::snapshot_collection(scope, input.snapshot_collection.as_deref())?;
+    Ok(accepted(scope, &scope.shared.engine.apply_group_snapshot(set, user).await?))
+}
+
+async fn destroy_snapshots(scope: &Scope, arguments: MethodArguments, user: &str) -> Result<MethodResult, Refusal> {
+    let input = CollectionSnapshotServiceDestroySnapshotInput::from_arguments(arguments);
+    let set = arguments::snapshot_collection(scope, input.affected_snapshot_collection.as_deref())?;
+    Ok(accepted(scope, &scope.shared.engine.destroy_group_snapshot(set, user).await?))
+}
+
+fn convert(scope: &Scope, arguments: MethodArguments) -> Result<MethodResult, Refusal> {
+    let input = CollectionSnapshotServiceConvertToReferencePointInput::from_arguments(arguments);
+    let set = arguments::snapshot_collection(scope, input.affected_snapshot_collection.as_deref())?;
+    tracing::warn!(%set, "refused: changes are not tracked, so there are no reference points of collections");
+    Err(Refusal::Code(NOT_SUPPORTED))
+}
+
 /// The types of the collection service: 2 means recovery here and full there.
-const fn group_snapshot_type(number: u64) -> Result<GroupSnapshotType, Refusal> {
+const fn group_snapshot_type(number: u16) -> Result<GroupSnapshotType, Refusal> {
     match number {
         1 => Ok(GroupSnapshotType::Standard),
         2 => Ok(GroupSnapshotType::Recovery),
@@ -100,13 +109,12 @@ impl MethodProvider for CollectionManagement {
     ) -> BoxFuture<'a, Result<MethodResult, CimError>> {
         Box::pin(async move {
             let scope = Scope::new(&self.shared, cx);
-            let arguments = Arguments::new(&scope, arguments);
             answer(match method.name.as_str() {
                 "DefineCollection" => define(&scope, arguments).await,
                 "DestroyCollection" => destroy(&scope, arguments).await,
                 "RenameCollection" => rename(&scope, arguments).await,
-                "AddMember" => change(&scope, arguments, CollectionChange::Add).await,
-                "RemoveMember" => change(&scope, arguments, CollectionChange::Remove).await,
+                "AddMember" => add(&scope, arguments).await,
+                "RemoveMember" => remove(&scope, arguments).await,
                 "RemoveMemberById" => remove_by_id(&scope, arguments).await,
                 "RequestStateChange" | "StartService" | "StopService" => Err(Refusal::Code(NOT_SUPPORTED_AT_ALL)),
                 _ => Err(Refusal::Code(NOT_SUPPORTED)),
@@ -115,15 +123,11 @@ impl MethodProvider for CollectionManagement {
     }
 }
 
-async fn define(scope: &Scope, mut arguments: Arguments<'_>) -> Result<MethodResult, Refusal> {
-    let name = arguments.text("Name")?;
-    let id = match arguments.optional("Id") {
-        CimValue::Null => None,
-        CimValue::String(text) if text.is_empty() => None,
-        CimValue::String(text) => Some(guid(&text).ok_or(Refusal::Code(INVALID_PARAMETER))?),
-        _ => return Err(Refusal::Code(INVALID_PARAMETER)),
-    };
-    let kind = match arguments.number("Type")? {
+async fn define(scope: &Scope, arguments: MethodArguments) -> Result<MethodResult, Refusal> {
+    let input = DefineCollectionInput::from_arguments(arguments);
+    let name = required(input.name)?;
+    let id = input.id.filter(|id| !id.is_empty()).map(|id| required(guid(&id))).transpose()?;
+    let kind = match required(input.r#type)? {
         0 => CollectionKind::Machines,
         1 => CollectionKind::Collections,
         _ => return Err(Refusal::Code(INVALID_PARAMETER)),
@@ -132,33 +136,43 @@ async fn define(scope: &Scope, mut arguments: Arguments<'_>) -> Result<MethodRes
     Ok(MethodResult::returning(DONE).with("DefinedCollection", collection_element(id, kind).path(scope)))
 }
 
-async fn destroy(scope: &Scope, mut arguments: Arguments<'_>) -> Result<MethodResult, Refusal> {
-    let collection = arguments.collection("Collection")?;
+async fn destroy(scope: &Scope, arguments: MethodArguments) -> Result<MethodResult, Refusal> {
+    let input = DestroyCollectionInput::from_arguments(arguments);
+    let collection = arguments::collection(scope, input.collection.as_deref())?;
     scope.shared.engine.destroy_collection(collection).await?;
     Ok(MethodResult::returning(DONE))
 }
 
-async fn rename(scope: &Scope, mut arguments: Arguments<'_>) -> Result<MethodResult, Refusal> {
-    let collection = arguments.collection("Collection")?;
-    let name = arguments.text("NewName")?;
-    scope.shared.engine.rename_collection(collection, name).await?;
+async fn rename(scope: &Scope, arguments: MethodArguments) -> Result<MethodResult, Refusal> {
+    let input = RenameCollectionInput::from_arguments(arguments);
+    let collection = arguments::collection(scope, input.collection.as_deref())?;
+    scope.shared.engine.rename_collection(collection, required(input.new_name)?).await?;
     Ok(MethodResult::returning(DONE))
 }
 
-async fn change(
-    scope: &Scope,
-    mut arguments: Arguments<'_>,
-    how: impl Fn(Guid) -> CollectionChange + Send,
-) -> Result<MethodResult, Refusal> {
-    let member = arguments.member("Member")?;
-    let collection = arguments.collection("Collection")?;
-    scope.shared.engine.change_collection(collection, how(member)).await?;
-    Ok(MethodResult::returning(DONE))
+async fn add(scope: &Scope, arguments: MethodArguments) -> Result<MethodResult, Refusal> {
+    let input = AddMemberInput::from_arguments(arguments);
+    let member = arguments::member(scope, input.member.as_deref())?;
+    let collection = arguments::collection(scope, input.collection.as_deref())?;
+    change(scope, collection, CollectionChange::Add(member)).await
 }
 
-async fn remove_by_id(scope: &Scope, mut arguments: Arguments<'_>) -> Result<MethodResult, Refusal> {
-    let member = arguments.member("Member")?;
-    let collection = guid(&arguments.text("CollectionId")?).ok_or(Refusal::Code(INVALID_PARAMETER))?;
-    scope.shared.engine.change_collection(collection, CollectionChange::Remove(member)).await?;
+async fn remove(scope: &Scope, arguments: MethodArguments) -> Result<MethodResult, Refusal> {
+    let input = RemoveMemberInput::from_arguments(arguments);
+    let member = arguments::member(scope, input.member.as_deref())?;
+    let collection = arguments::collection(scope, input.collection.as_deref())?;
+    change(scope, collection, CollectionChange::Remove(member)).await
+}
+
+/// Removing something that is no member succeeds.
+async fn remove_by_id(scope: &Scope, arguments: MethodArguments) -> Result<MethodResult, Refusal> {
+    let input = RemoveMemberByIdInput::from_arguments(arguments);
+    let member = arguments::member(scope, input.member.as_deref())?;
+    let collection = required(guid(&required(input.collection_id)?))?;
+    change(scope, collection, CollectionChange::Remove(member)).await
+}
+
+async fn change(scope: &Scope, collection: Guid, change: CollectionChange) -> Result<MethodResult, Refusal> {
+    scope.shared.engine.change_collection(collection, change).await?;
     Ok(MethodResult::returning(DONE))
 }

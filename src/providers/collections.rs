@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::element::{Element, collection_element, guid_text};
-use super::family::Family;
+use super::family::{Elements, Family};
 use super::scope::Scope;
 use crate::cim::{CimError, CimInstance, CimValue, ClassDeclaration, InstanceBuilder};
 use crate::engine::{Collection, CollectionKind};
@@ -32,15 +32,12 @@ impl Collections {
 }
 
 impl Family for Collections {
-    fn elements(&self, scope: &Scope) -> Vec<Element> {
-        collections(scope, self.kind).map(|collection| collection_element(collection.id, self.kind)).collect()
+    fn elements<'s>(&'s self, scope: &'s Scope) -> Elements<'s> {
+        Box::new(collections(scope, self.kind).map(|collection| collection_element(collection.id, self.kind)))
     }
 
     fn instance(&self, scope: &Scope, element: Element) -> Result<Option<CimInstance>, CimError> {
-        let id = match element {
-            Element::SystemCollection(id) | Element::ManagementCollection(id) => id,
-            _ => return Ok(None),
-        };
+        let (Element::SystemCollection(id) | Element::ManagementCollection(id)) = element else { return Ok(None) };
         let Some(collection) = scope.view.collection(id).filter(|collection| collection.kind == self.kind) else {
             return Ok(None);
         };
@@ -85,8 +82,8 @@ impl SnapshotCollections {
 }
 
 impl Family for SnapshotCollections {
-    fn elements(&self, scope: &Scope) -> Vec<Element> {
-        scope.view.snapshot_collections().map(|set| Element::SnapshotCollection(set.id)).collect()
+    fn elements<'s>(&'s self, scope: &'s Scope) -> Elements<'s> {
+        Box::new(scope.view.snapshot_collections().map(|set| Element::SnapshotCollection(set.id)))
     }
 
     fn instance(&self, scope: &Scope, element: Element) -> Result<Option<CimInstance>, CimError> {

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::answers::{INVALID_PARAMETER, NOT_SUPPORTED, Refusal, accepted, answer};
-use super::arguments::Arguments;
+use super::arguments::required;
 use super::element::{COMPUTER_SYSTEM, Element, guid_text};
-use super::family::Family;
+use super::family::{Elements, Family};
+use super::generated::ComputerSystemRequestStateChangeInput;
 use super::scope::{Scope, Shared};
 use crate::cim::{
     CimDateTime, CimError, CimInstance, CimValue, ClassDeclaration, InstanceBuilder, MethodDeclaration, ObjectPath,
@@ -57,9 +58,9 @@ impl ComputerSystems {
 }
 
 impl Family for ComputerSystems {
-    fn elements(&self, scope: &Scope) -> Vec<Element> {
+    fn elements<'s>(&'s self, scope: &'s Scope) -> Elements<'s> {
         // The host comes first, as on a Hyper-V host.
-        std::iter::once(Element::Host).chain(systems(scope)).collect()
+        Box::new(std::iter::once(Element::Host).chain(systems(scope)))
     }
 
     fn instance(&self, scope: &Scope, element: Element) -> Result<Option<CimInstance>, CimError> {
@@ -126,7 +127,7 @@ const fn enabled_default(state: SystemState) -> u16 {
     }
 }
 
-/// OperationalStatus and its words: in service with what a job does, else OK (`snapshot-semantics` §3).
+/// `OperationalStatus` and its words: in service with what a job does, else OK (`snapshot-semantics` §3).
 pub(super) fn status(system: &VirtualSystem) -> (CimValue, CimValue) {
     let Some(activity) = system.activity else {
         return ([2_u16].into(), ["Operating normally"].into());
@@ -173,7 +174,8 @@ async fn request_state_change(
     element: Element,
     arguments: MethodArguments,
 ) -> Result<MethodResult, Refusal> {
-    let number = Arguments::new(scope, arguments).number("RequestedState")?;
+    let input = ComputerSystemRequestStateChangeInput::from_arguments(arguments);
+    let number = required(input.requested_state)?;
     let requested = match number {
         2 => RequestedState::Enabled,
         3 => RequestedState::Disabled,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use smol_str::{SmolStr, format_smolstr};
 
 use super::element::{Element, after_prefix, guid, guid_text};
-use super::family::Family;
+use super::family::{Elements, Family};
 use super::scope::{Scope, Shared};
 use crate::cim::{CimError, CimInstance, CimValue, ClassDeclaration, InstanceBuilder};
 use crate::engine::View;
@@ -158,14 +158,11 @@ fn common(class: &Arc<ClassDeclaration>) -> InstanceBuilder {
 }
 
 impl Family for Devices {
-    fn elements(&self, scope: &Scope) -> Vec<Element> {
-        let owners =
-            scope.view.systems().map(|system| system.id).chain(scope.view.snapshots().map(|snapshot| snapshot.id));
-        owners
-            .flat_map(|owner| devices_of(&scope.view, owner))
-            .filter(|device| device.is_image() == self.images)
-            .map(Element::Device)
-            .collect()
+    fn elements<'s>(&'s self, scope: &'s Scope) -> Elements<'s> {
+        let owners = scope.view.systems().map(|system| system.id);
+        let owners = owners.chain(scope.view.snapshots().map(|snapshot| snapshot.id));
+        let devices = owners.flat_map(|owner| devices_of(&scope.view, owner));
+        Box::new(devices.filter(|device| device.is_image() == self.images).map(Element::Device))
     }
 
     fn instance(&self, scope: &Scope, element: Element) -> Result<Option<CimInstance>, CimError> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use smol_str::{SmolStr, format_smolstr};
 
 use super::element::{Element, guid_text};
-use super::family::Family;
+use super::family::{Elements, Family};
 use super::scope::Scope;
 use crate::cim::{CimDateTime, CimError, CimInstance, CimValue, ClassDeclaration, InstanceBuilder};
 use crate::engine::{Job, JobKind, JobState};
@@ -45,8 +45,8 @@ pub(super) fn jobs(scope: &Scope) -> impl Iterator<Item = &Arc<Job>> {
 }
 
 impl Family for Jobs {
-    fn elements(&self, scope: &Scope) -> Vec<Element> {
-        jobs(scope).map(|job| Element::Job(job.id)).collect()
+    fn elements<'s>(&'s self, scope: &'s Scope) -> Elements<'s> {
+        Box::new(jobs(scope).map(|job| Element::Job(job.id)))
     }
 
     fn instance(&self, scope: &Scope, element: Element) -> Result<Option<CimInstance>, CimError> {
@@ -58,7 +58,10 @@ impl Family for Jobs {
     }
 }
 
+/// A job that has succeeded stays `Cancellable` where jobs can be cancelled at all, as on a Hyper-V host; a request
+/// to cancel it is refused nevertheless.
 fn instance(builder: InstanceBuilder, scope: &Scope, job: &Job) -> Result<CimInstance, CimError> {
+    let able = scope.shared.engine.capabilities().cancel;
     let words = Words::of(job.state);
     let submitted = CimDateTime::utc(job.submitted);
     // A job that waits for its turn shows itself as started: clients know no waiting.
@@ -67,7 +70,7 @@ fn instance(builder: InstanceBuilder, scope: &Scope, job: &Job) -> Result<CimIns
     let last_change = job.ended.or(job.started).unwrap_or(job.submitted);
     let failure = job.failure.as_ref().filter(|_| job.state == JobState::Exception);
     let mut builder = builder
-        .set("Cancellable", job.cancellable)
+        .set("Cancellable", job.cancellable || (able && job.state == JobState::Completed))
         .set("Caption", job.caption.clone())
         .set("Description", job.caption.clone())
         .set("ElapsedTime", CimDateTime::Interval(elapsed))

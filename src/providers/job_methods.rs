@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use super::answers::{DONE, INVALID_JOB_PARAMETER, NO_TIMEOUT_SUPPORT, NOT_SUPPORTED_AT_ALL, Refusal, STARTED, answer};
 use super::element::Element;
+use super::generated::ConcreteJobRequestStateChangeInput;
 use super::job::summary;
 use super::scope::{Scope, Shared};
-use crate::cim::{
-    CimError, CimStatus, CimValue, ClassDeclaration, InstanceBuilder, MethodDeclaration, ObjectPath, cimxml,
-};
+use crate::cim::{CimError, CimStatus, ClassDeclaration, InstanceBuilder, MethodDeclaration, ObjectPath, cimxml};
 use crate::cimom::{BoxFuture, CallContext, MethodArguments, MethodProvider, MethodResult};
 use crate::engine::{CancelMode, Failure, Job, JobFailure, JobState, Outcome};
 
@@ -107,18 +106,15 @@ const fn error_type(failure: Failure) -> u16 {
     }
 }
 
-async fn request_state_change(
-    scope: &Scope,
-    job: &Job,
-    mut arguments: MethodArguments,
-) -> Result<MethodResult, Refusal> {
-    let mode = match arguments.take("RequestedState").as_u64() {
+async fn request_state_change(scope: &Scope, job: &Job, arguments: MethodArguments) -> Result<MethodResult, Refusal> {
+    let input = ConcreteJobRequestStateChangeInput::from_arguments(arguments);
+    let mode = match input.requested_state {
         Some(4) => CancelMode::Terminate,
         Some(5) => CancelMode::Kill,
         Some(2 | 3 | 6) => return Err(Refusal::Code(NOT_SUPPORTED_AT_ALL)),
         _ => return Err(Refusal::Code(INVALID_JOB_PARAMETER)),
     };
-    if arguments.take("TimeoutPeriod") != CimValue::Null {
+    if input.timeout_period.is_some() {
         return Err(Refusal::Code(NO_TIMEOUT_SUPPORT));
     }
     Ok(MethodResult::returning(match scope.shared.engine.cancel_job(job.id, mode).await? {

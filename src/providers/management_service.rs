@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::answers::{DONE, NOT_SUPPORTED, NOT_SUPPORTED_AT_ALL, Refusal, answer};
-use super::arguments::Arguments;
+use super::arguments::element;
 use super::element::{Element, SETTING_DATA};
+use super::generated::GetSizeOfSystemFilesInput;
 use super::modify::modify_system_settings;
 use super::scope::{Scope, Shared};
 use super::summary::summary_information;
@@ -28,7 +29,6 @@ impl MethodProvider for ManagementService {
     ) -> BoxFuture<'a, Result<MethodResult, CimError>> {
         Box::pin(async move {
             let scope = Scope::new(&self.shared, cx);
-            let arguments = Arguments::new(&scope, arguments);
             answer(match method.name.as_str() {
                 "ModifySystemSettings" => modify_system_settings(&scope, arguments).await,
                 "GetSummaryInformation" => summary_information(&scope, arguments),
@@ -41,8 +41,9 @@ impl MethodProvider for ManagementService {
 }
 
 /// The length of all files of a snapshot. That of a machine is not kept.
-fn size_of_system_files(scope: &Scope, mut arguments: Arguments<'_>) -> Result<MethodResult, Refusal> {
-    match arguments.element("Vssd", &[SETTING_DATA])? {
+fn size_of_system_files(scope: &Scope, arguments: MethodArguments) -> Result<MethodResult, Refusal> {
+    let input = GetSizeOfSystemFilesInput::from_arguments(arguments);
+    match element(scope, input.vssd.as_deref(), &[SETTING_DATA])? {
         Element::Snapshot(id) => {
             let bytes = scope.view.snapshot(id).map_or(0, |snapshot| snapshot.bytes);
             Ok(MethodResult::returning(DONE).with("Size", bytes))

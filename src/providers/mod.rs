@@ -1,7 +1,7 @@
 //! Implementations of the classes (rank 5): the only place where a CIM name meets a domain type.
 //!
 //! Everything reads one immutable [`View`](crate::engine::View) a call and answers without waiting; methods
-//! become commands of the [`Engine`](crate::engine::Engine). An [`Element`](element::Element) is the domain
+//! become commands of the [`Engine`](crate::engine::Engine). An `Element` is the domain
 //! side of an object path: each class is a *family* that turns elements into instances, and each
 //! association a table row of functions from elements to elements. [`register`] puts them all into the
 //! registry, for `root/virtualization/v2`, `root/HyperVCluster/v2`, `root/interop` and `root/omi`.

@@ -3,21 +3,19 @@
 use smol_str::SmolStr;
 
 use super::answers::{DONE, INVALID_PARAMETER, Refusal};
-use super::arguments::Arguments;
+use super::arguments::required;
 use super::element::{Element, SETTING_DATA};
+use super::generated::ModifySystemSettingsInput;
 use super::scope::Scope;
 use super::snapshot_settings::Given;
 use crate::cim::{ClassName, ObjectPath};
-use crate::cimom::MethodResult;
+use crate::cimom::{MethodArguments, MethodResult};
 use crate::engine::{ShutdownAction, StartupAction, SystemChange, UserSnapshotType};
 
 /// Changes what can be changed and leaves the rest of the record alone: clients send the whole of it back.
-pub(super) async fn modify_system_settings(
-    scope: &Scope,
-    mut arguments: Arguments<'_>,
-) -> Result<MethodResult, Refusal> {
-    let argument = arguments.required("SystemSettings")?;
-    let given = Given::read(&scope.shared.schema, &argument)?
+pub(super) async fn modify_system_settings(scope: &Scope, arguments: MethodArguments) -> Result<MethodResult, Refusal> {
+    let input = ModifySystemSettingsInput::from_arguments(arguments);
+    let given = Given::read(&scope.shared.schema, &input.system_settings)?
         .filter(|given| given.is_a("CIM_VirtualSystemSettingData"))
         .ok_or(Refusal::Code(INVALID_PARAMETER))?;
     let id = given.text("InstanceID").ok_or(Refusal::Code(INVALID_PARAMETER))?;
@@ -25,20 +23,25 @@ pub(super) async fn modify_system_settings(
     let name = given.text("ElementName").map(SmolStr::new);
     let engine = &scope.shared.engine;
     match Element::find(SETTING_DATA, &path, scope) {
-        Some(Element::Settings(system)) => engine.modify_system(system, system_change(&given, name)).await?,
+        Some(Element::Settings(system)) => engine.modify_system(system, system_change(&given, name)?).await?,
         Some(Element::Snapshot(snapshot)) => engine.modify_snapshot(snapshot, name, given.notes()).await?,
         _ => return Err(Refusal::Code(INVALID_PARAMETER)),
     }
     Ok(MethodResult::returning(DONE))
 }
 
-fn system_change(given: &Given, name: Option<SmolStr>) -> SystemChange {
-    SystemChange {
+fn system_change(given: &Given, name: Option<SmolStr>) -> Result<SystemChange, Refusal> {
+    Ok(SystemChange {
         name,
         notes: given.notes(),
-        user_snapshot_type: given.number("UserSnapshotType").and_then(UserSnapshotType::from_number),
+        user_snapshot_type: choice(given, "UserSnapshotType", UserSnapshotType::from_number)?,
         incremental_backup: given.boolean("IncrementalBackupEnabled"),
-        startup_action: given.number("AutomaticStartupAction").and_then(StartupAction::from_number),
-        shutdown_action: given.number("AutomaticShutdownAction").and_then(ShutdownAction::from_number),
-    }
+        startup_action: choice(given, "AutomaticStartupAction", StartupAction::from_number)?,
+        shutdown_action: choice(given, "AutomaticShutdownAction", ShutdownAction::from_number)?,
+    })
+}
+
+/// A given number as what it stands for; one that the value map only reserves is refused.
+fn choice<T>(given: &Given, name: &str, from_number: fn(u16) -> Option<T>) -> Result<Option<T>, Refusal> {
+    given.number(name).map(|number| required(from_number(number))).transpose()
 }

@@ -56,6 +56,8 @@ impl Scope {
 
     /// Whether a text names this host. In a path a point or `localhost` stands for it as well.
     pub(super) fn is_this_host(&self, name: &str) -> bool {
-        ["", ".", "localhost"].contains(&name) || self.host().eq_ignore_ascii_case(name)
+        let options = &self.shared.options;
+        let mut names = std::iter::once(&options.host_name).chain(&options.aliases);
+        [".", "localhost"].contains(&name) || names.any(|known| known.eq_ignore_ascii_case(name))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use smol_str::SmolStr;
 
 use super::element::{COMPUTER_SYSTEM, Element};
-use super::family::Family;
+use super::family::{Elements, Family};
 use super::records::{Capability, Profile, Service};
 use super::scope::{Scope, Shared};
 use crate::cim::{CimError, CimInstance, ClassDeclaration, InstanceBuilder};
@@ -16,8 +16,8 @@ pub(super) struct FixedRecords {
 }
 
 impl Family for FixedRecords {
-    fn elements(&self, _: &Scope) -> Vec<Element> {
-        self.records.iter().map(|(element, _)| *element).collect()
+    fn elements<'s>(&'s self, _: &'s Scope) -> Elements<'s> {
+        Box::new(self.records.iter().map(|(element, _)| *element))
     }
 
     fn instance(&self, _: &Scope, element: Element) -> Result<Option<CimInstance>, CimError> {
@@ -74,15 +74,13 @@ pub(super) fn capability(
             .set("ElementNameEditSupported", true)
             .set("MaxElementNameLen", 100_u16)
             .set("RequestedStatesSupported", states),
-        Capability::Snapshots => {
-            let types = if able.memory { vec![2_u16, 3, 32768] } else { vec![3_u16, 32768] };
-            builder
-                .set("Caption", "Snapshot Service Capabilities")
-                .set("Description", "Which snapshots the snapshot service can make")
-                .set("ElementName", "Snapshot Service Capabilities")
-                .set("AynchronousMethodsSupported", [2_u16, 3, 4])
-                .set("SnapshotTypesSupported", types)
-        }
+        // Every back-end takes full snapshots, if only of machines that are off.
+        Capability::Snapshots => builder
+            .set("Caption", "Snapshot Service Capabilities")
+            .set("Description", "Which snapshots the snapshot service can make")
+            .set("ElementName", "Snapshot Service Capabilities")
+            .set("AynchronousMethodsSupported", [2_u16, 3, 4])
+            .set("SnapshotTypesSupported", [2_u16, 3, 32768]),
     };
     Ok(FixedRecords { records: vec![(Element::Capability(capability), builder.build()?)] })
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use smol_str::{SmolStr, format_smolstr};
 
 use super::element::{Element, guid_text, settings_id};
-use super::family::Family;
+use super::family::{Elements, Family};
 use super::scope::Scope;
 use crate::cim::{CimDateTime, CimError, CimInstance, CimValue, ClassDeclaration, InstanceBuilder};
 use crate::engine::{Snapshot, SnapshotKind, SystemState, VirtualSystem};
@@ -26,9 +26,22 @@ impl SettingData {
             .set("VirtualSystemType", "Microsoft:Hyper-V:System:Realized")
             .set("IsAutomaticSnapshot", false)
             .build()?;
-        let snapshot = fixed(class).set("Description", "Snapshot settings for the virtual machine").build()?;
+        // What a snapshot has from its machine, for the case that the machine is gone from the host.
+        let snapshot = fixed(class)
+            .set("AutomaticShutdownAction", 2_u16)
+            .set("AutomaticStartupAction", 2_u16)
+            .set("Description", "Snapshot settings for the virtual machine")
+            .set("IncrementalBackupEnabled", false)
+            .set("UserSnapshotType", 3_u16)
+            .build()?;
         Ok(Self { active, snapshot })
     }
+}
+
+/// The settings records of all machines and snapshots.
+pub(super) fn records(scope: &Scope) -> impl Iterator<Item = Element> {
+    let machines = scope.view.systems().map(|system| Element::Settings(system.id));
+    machines.chain(scope.view.snapshots().map(|snapshot| Element::Snapshot(snapshot.id)))
 }
 
 /// What is the same in every record. A Windows client fails when one of these is null, so each has the value that
@@ -66,9 +79,8 @@ fn fixed(class: &Arc<ClassDeclaration>) -> InstanceBuilder {
 }
 
 impl Family for SettingData {
-    fn elements(&self, scope: &Scope) -> Vec<Element> {
-        let machines = scope.view.systems().map(|system| Element::Settings(system.id));
-        machines.chain(scope.view.snapshots().map(|snapshot| Element::Snapshot(snapshot.id))).collect()
+    fn elements<'s>(&'s self, scope: &'s Scope) -> Elements<'s> {
+        Box::new(records(scope))
     }
 
     fn instance(&self, scope: &Scope, element: Element) -> Result<Option<CimInstance>, CimError> {

@@ -4,8 +4,13 @@
 use std::sync::Arc;
 
 use super::answers::{INVALID_TYPE, NOT_SUPPORTED, NOT_SUPPORTED_AT_ALL, Refusal, accepted, answer};
-use super::arguments::Arguments;
+use super::arguments::{self, required};
 use super::element::Element;
+use super::generated::{
+    ClearSnapshotStateInput, DestroySnapshotTreeInput, VirtualSystemSnapshotServiceApplySnapshotInput,
+    VirtualSystemSnapshotServiceConvertToReferencePointInput, VirtualSystemSnapshotServiceCreateSnapshotInput,
+    VirtualSystemSnapshotServiceDestroySnapshotInput,
+};
 use super::scope::{Scope, Shared};
 use super::snapshot_settings::snapshot_settings;
 use crate::cim::{CimError, ClassDeclaration, MethodDeclaration, ObjectPath};
@@ -28,7 +33,6 @@ impl MethodProvider for SnapshotService {
     ) -> BoxFuture<'a, Result<MethodResult, CimError>> {
         Box::pin(async move {
             let scope = Scope::new(&self.shared, cx);
-            let arguments = Arguments::new(&scope, arguments);
             let user = cx.principal.name();
             answer(match method.name.as_str() {
                 "CreateSnapshot" => create(&scope, arguments, user).await,
@@ -44,10 +48,11 @@ impl MethodProvider for SnapshotService {
     }
 }
 
-async fn create(scope: &Scope, mut arguments: Arguments<'_>, user: &str) -> Result<MethodResult, Refusal> {
-    let system = arguments.system("AffectedSystem")?;
-    let snapshot_type = snapshot_type(arguments.number("SnapshotType")?)?;
-    let settings = snapshot_settings(&scope.shared.schema, &arguments.optional("SnapshotSettings"))?;
+async fn create(scope: &Scope, arguments: MethodArguments, user: &str) -> Result<MethodResult, Refusal> {
+    let input = VirtualSystemSnapshotServiceCreateSnapshotInput::from_arguments(arguments);
+    let system = arguments::system(scope, input.affected_system.as_deref())?;
+    let snapshot_type = snapshot_type(required(input.snapshot_type)?)?;
+    let settings = snapshot_settings(&scope.shared.schema, &input.snapshot_settings)?;
     let request = CreateSnapshot { system, snapshot_type, settings };
     let outcome = scope.shared.engine.create_snapshot(request, user).await?;
     let answer = accepted(scope, &outcome);
@@ -59,7 +64,7 @@ async fn create(scope: &Scope, mut arguments: Arguments<'_>, user: &str) -> Resu
 }
 
 /// The types of the per-machine service. Those of the collection service have other numbers.
-const fn snapshot_type(number: u64) -> Result<SnapshotType, Refusal> {
+const fn snapshot_type(number: u16) -> Result<SnapshotType, Refusal> {
     match number {
         2 => Ok(SnapshotType::Full),
         3 => Ok(SnapshotType::Disk),
@@ -69,29 +74,34 @@ const fn snapshot_type(number: u64) -> Result<SnapshotType, Refusal> {
     }
 }
 
-async fn apply(scope: &Scope, mut arguments: Arguments<'_>, user: &str) -> Result<MethodResult, Refusal> {
-    let snapshot = arguments.snapshot("Snapshot")?;
+async fn apply(scope: &Scope, arguments: MethodArguments, user: &str) -> Result<MethodResult, Refusal> {
+    let input = VirtualSystemSnapshotServiceApplySnapshotInput::from_arguments(arguments);
+    let snapshot = arguments::snapshot(scope, input.snapshot.as_deref())?;
     Ok(accepted(scope, &scope.shared.engine.apply_snapshot(snapshot, user).await?))
 }
 
-async fn destroy(scope: &Scope, mut arguments: Arguments<'_>, user: &str) -> Result<MethodResult, Refusal> {
-    let snapshot = arguments.snapshot("AffectedSnapshot")?;
+async fn destroy(scope: &Scope, arguments: MethodArguments, user: &str) -> Result<MethodResult, Refusal> {
+    let input = VirtualSystemSnapshotServiceDestroySnapshotInput::from_arguments(arguments);
+    let snapshot = arguments::snapshot(scope, input.affected_snapshot.as_deref())?;
     Ok(accepted(scope, &scope.shared.engine.destroy_snapshot(snapshot, user).await?))
 }
 
-async fn destroy_tree(scope: &Scope, mut arguments: Arguments<'_>, user: &str) -> Result<MethodResult, Refusal> {
-    let snapshot = arguments.snapshot("SnapshotSettingData")?;
+async fn destroy_tree(scope: &Scope, arguments: MethodArguments, user: &str) -> Result<MethodResult, Refusal> {
+    let input = DestroySnapshotTreeInput::from_arguments(arguments);
+    let snapshot = arguments::snapshot(scope, input.snapshot_setting_data.as_deref())?;
     Ok(accepted(scope, &scope.shared.engine.destroy_snapshot_tree(snapshot, user).await?))
 }
 
-async fn clear_state(scope: &Scope, mut arguments: Arguments<'_>, user: &str) -> Result<MethodResult, Refusal> {
-    let snapshot = arguments.snapshot("SnapshotSettingData")?;
+async fn clear_state(scope: &Scope, arguments: MethodArguments, user: &str) -> Result<MethodResult, Refusal> {
+    let input = ClearSnapshotStateInput::from_arguments(arguments);
+    let snapshot = arguments::snapshot(scope, input.snapshot_setting_data.as_deref())?;
     Ok(accepted(scope, &scope.shared.engine.clear_snapshot_state(snapshot, user).await?))
 }
 
 /// A back-end without change tracking refuses with 32770; the reason is logged where refusals become numbers.
-async fn convert(scope: &Scope, mut arguments: Arguments<'_>, user: &str) -> Result<MethodResult, Refusal> {
-    let snapshot = arguments.snapshot("AffectedSnapshot")?;
+async fn convert(scope: &Scope, arguments: MethodArguments, user: &str) -> Result<MethodResult, Refusal> {
+    let input = VirtualSystemSnapshotServiceConvertToReferencePointInput::from_arguments(arguments);
+    let snapshot = arguments::snapshot(scope, input.affected_snapshot.as_deref())?;
     Ok(accepted(scope, &scope.shared.engine.convert_to_reference_point(snapshot, user).await?))
 }
 
@@ -101,7 +111,7 @@ mod tests {
 
     #[test]
     fn only_the_types_of_the_table_are_taken() {
-        for number in 0..=65535_u64 {
+        for number in 0..=u16::MAX {
             let known = matches!(number, 2 | 3 | 32768 | 34818);
             assert_eq!(snapshot_type(number).is_ok(), known, "{number}");
         }

@@ -2,22 +2,25 @@
 
 use std::sync::Arc;
 
-use super::answers::{DONE, INVALID_PARAMETER, Refusal};
-use super::arguments::{Arguments, element};
+use super::answers::{DONE, Refusal};
+use super::arguments::{element, required};
 use super::computer_system::{enabled_state, status};
 use super::element::{Element, SETTING_DATA, guid_text, settings_id};
+use super::generated::GetSummaryInformationInput;
 use super::scope::Scope;
 use crate::cim::{CimDateTime, CimError, CimInstance, CimValue, ClassDeclaration, InstanceBuilder};
-use crate::cimom::MethodResult;
+use crate::cimom::{MethodArguments, MethodResult};
 use crate::engine::{Snapshot, SystemState, VirtualSystem};
 
 /// Answers one record for each settings record, or for every machine when none is named.
-pub(super) fn summary_information(scope: &Scope, mut arguments: Arguments<'_>) -> Result<MethodResult, Refusal> {
-    let wanted = wanted(&arguments.optional("RequestedInformation"))?;
-    let elements = match arguments.optional("SettingData") {
-        CimValue::Null => scope.view.systems().map(|system| Element::Settings(system.id)).collect(),
-        CimValue::Array(items) => settings(scope, &items)?,
-        single => settings(scope, &[single])?,
+pub(super) fn summary_information(scope: &Scope, arguments: MethodArguments) -> Result<MethodResult, Refusal> {
+    let input = GetSummaryInformationInput::from_arguments(arguments);
+    let wanted = required(input.requested_information)?;
+    let elements: Vec<Element> = match input.setting_data {
+        Some(paths) => {
+            paths.iter().map(|path| element(scope, Some(path), &[SETTING_DATA])).collect::<Result<_, _>>()?
+        }
+        None => scope.view.systems().map(|system| Element::Settings(system.id)).collect(),
     };
     let class = scope.shared.class("Msvm_SummaryInformation").map_err(Refusal::Fault)?;
     let mut records = Vec::with_capacity(elements.len());
@@ -30,22 +33,11 @@ pub(super) fn summary_information(scope: &Scope, mut arguments: Arguments<'_>) -
     Ok(MethodResult::returning(DONE).with("SummaryInformation", CimValue::Array(records.into())))
 }
 
-/// The numbers of the value map that the caller asks for.
-fn wanted(argument: &CimValue) -> Result<Vec<u64>, Refusal> {
-    let items = argument.as_array().ok_or(Refusal::Code(INVALID_PARAMETER))?;
-    Ok(items.iter().filter_map(CimValue::as_u64).collect())
-}
-
-fn settings(scope: &Scope, items: &[CimValue]) -> Result<Vec<Element>, Refusal> {
-    let one = |item: &CimValue| item.as_reference().and_then(|path| element(scope, path, &[SETTING_DATA]));
-    items.iter().map(|item| one(item).ok_or(Refusal::Code(INVALID_PARAMETER))).collect()
-}
-
 fn summary(
     scope: &Scope,
     class: &Arc<ClassDeclaration>,
     element: Element,
-    wanted: &[u64],
+    wanted: &[u32],
 ) -> Result<Option<CimInstance>, CimError> {
     let record = match element {
         Element::Settings(id) => scope.view.system(id).map(|system| (system, None)),
@@ -64,12 +56,12 @@ fn summary(
     builder.build().map(Some)
 }
 
-/// Sets what one number of RequestedInformation stands for. What is not known of a machine stays null, which is
+/// Sets what one number of `RequestedInformation` stands for. What is not known of a machine stays null, which is
 /// what a host answers for machines that are off.
 fn set(
     builder: InstanceBuilder,
     scope: &Scope,
-    item: u64,
+    item: u32,
     system: &VirtualSystem,
     snapshot: Option<&Snapshot>,
 ) -> InstanceBuilder {

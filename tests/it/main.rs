@@ -7,11 +7,15 @@ mod backend_contract;
 #[cfg(test)]
 mod captures;
 #[cfg(test)]
+mod class_schema;
+#[cfg(test)]
 mod client;
 #[cfg(test)]
 mod codecs;
 #[cfg(test)]
 mod config;
+#[cfg(test)]
+mod config_resources;
 #[cfg(test)]
 mod engine_commands;
 #[cfg(test)]
@@ -25,9 +29,17 @@ mod engine_model;
 #[cfg(test)]
 mod engine_support;
 #[cfg(test)]
+mod exchange;
+#[cfg(test)]
 mod fuzz_regression;
 #[cfg(test)]
 mod layering;
+#[cfg(test)]
+mod providers_codes;
+#[cfg(test)]
+mod providers_instances;
+#[cfg(test)]
+mod providers_links;
 #[cfg(test)]
 mod providers_support;
 #[cfg(test)]
@@ -44,3 +56,5 @@ mod transport;
 mod tree;
 #[cfg(test)]
 mod wsman;
+#[cfg(test)]
+mod xpath;

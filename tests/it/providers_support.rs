@@ -79,12 +79,19 @@ impl Host {
         .await
     }
 
+    /// Three hundred machines, so that a list has several portions.
+    pub(crate) async fn with_many_machines() -> Self {
+        let one =
+            |number: u32| machine(&format!("7B5D1C2E-1000-4A59-9F30-9F2B7F1B{number:04X}"), "one", &[("root", false)]);
+        Self::with((0..300).map(one).collect()).await
+    }
+
     async fn with(definitions: Vec<MachineDefinition>) -> Self {
         let directory = TempDir::new().unwrap();
+        let members = definitions.iter().map(|definition| definition.id).collect();
         let machines = Arc::new(SimulatedHypervisor::new(definitions));
         let clock = Arc::new(ManualClock::new("2026-11-21T14:05:09Z".parse().unwrap()));
         let store = Arc::new(SqliteStore::open(&directory.path().join("store.db")).unwrap());
-        let members = vec![guid(WEB), guid(DB)];
         let options = EngineOptions {
             host_name: HOST.to_owned(),
             collections: vec![CollectionDefinition { name: "shop".to_owned(), id: guid(SHOP), members }],
@@ -99,7 +106,9 @@ impl Host {
         };
         let engine = Engine::open(options).await.unwrap();
         let mut registry = ProviderRegistry::new();
-        register(&mut registry, &schema(), &engine, &ProviderOptions::new(HOST, guid(NOBODY))).unwrap();
+        let names =
+            ProviderOptions { aliases: vec!["host1.example.com".into()], ..ProviderOptions::new(HOST, guid(NOBODY)) };
+        register(&mut registry, &schema(), &engine, &names).unwrap();
         assert_eq!(registry.unknown_classes(&schema()), Vec::<String>::new());
         let manager = ObjectManager::new(schema(), registry);
         Self { manager, engine, machines, clock, _directory: directory }

@@ -37,18 +37,18 @@ async fn w1_os_win_takes_names_lists_and_deletes() {
     let named = [("SystemSettings", renamed(&made[0], "before the update"))];
     assert_eq!(host.invoke(&management_service(V2), "ModifySystemSettings", &named).await.code, 0);
     let listed = host.associators(&machine, "Msvm_SnapshotOfVirtualSystem", Some(SETTINGS), None);
-    let names: Vec<&str> = listed.iter().map(|snapshot| text(snapshot, "ElementName")).collect();
-    assert_eq!(names, ["before the update"]);
+    let seen: Vec<&str> = listed.iter().map(|snapshot| text(snapshot, "ElementName")).collect();
+    assert_eq!(seen, ["before the update"]);
     assert_eq!(listed[0].path(V2), made[0].path(V2));
 
     let arguments = [("AffectedSnapshot", listed[0].path(V2).into())];
     host.run_well(&service, "DestroySnapshot", &arguments).await;
     assert!(host.associators(&machine, "Msvm_SnapshotOfVirtualSystem", Some(SETTINGS), None).is_empty());
 
-    // Before it destroys a machine it stops the jobs that can be cancelled; there are none.
+    // Before it destroys a machine it stops the jobs that have not ended; there are none.
     let jobs = host.associators(&machine, "Msvm_AffectedJobElement", Some("Msvm_ConcreteJob"), None);
     assert_eq!(jobs.len(), 2);
-    assert!(jobs.iter().all(|job| job.get("Cancellable") == &CimValue::Boolean(false)));
+    assert!(jobs.iter().all(|job| number(job, "JobState") == 7));
 }
 
 #[tokio::test]
@@ -149,7 +149,7 @@ async fn w5_revert_to_the_latest() {
 
     let roles = Some(("Antecedent", "Dependent"));
     let latest = host.associators(&system(WEB), "Msvm_MostCurrentSnapshotInBranch", Some(SETTINGS), roles);
-    assert_eq!(latest.iter().map(|record| record.path(V2)).collect::<Vec<_>>(), [snapshot.clone()]);
+    assert_eq!((latest.len(), latest[0].path(V2)), (1, snapshot.clone()));
     let wrong_way = Some(("Dependent", "Antecedent"));
     assert!(host.associators(&system(WEB), "Msvm_MostCurrentSnapshotInBranch", None, wrong_way).is_empty());
 

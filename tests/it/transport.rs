@@ -68,11 +68,11 @@ fn certs(name: &str) -> std::path::PathBuf {
 }
 
 impl TestServer {
-    async fn start() -> Self {
-        Self::with(true, Limits::default()).await
+    fn start() -> Self {
+        Self::with(true, Limits::default())
     }
 
-    async fn with(allow_unencrypted: bool, limits: Limits) -> Self {
+    fn with(allow_unencrypted: bool, limits: Limits) -> Self {
         let directory = TempDir::new().unwrap();
         let users_file = directory.path().join("users");
         write_user(&users_file, "Admin", "secret");
@@ -206,7 +206,7 @@ async fn tls_connect(
 
 #[tokio::test]
 async fn each_wrong_head_has_its_status() {
-    let server = TestServer::with(true, Limits { max_envelope_bytes: 1000, ..Limits::default() }).await;
+    let server = TestServer::with(true, Limits { max_envelope_bytes: 1000, ..Limits::default() });
     let with = |line: &str, headers: &str, body: &str| {
         format!("{line} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n{headers}\r\n{body}", body.len())
     };
@@ -245,7 +245,7 @@ async fn each_wrong_head_has_its_status() {
 
 #[tokio::test]
 async fn a_401_lists_basic_and_keeps_the_connection() {
-    let server = TestServer::start().await;
+    let server = TestServer::start();
     let mut wire = server.connect().await;
     let body = "x".repeat(150 * 1024);
     for credentials in
@@ -264,7 +264,7 @@ async fn a_401_lists_basic_and_keeps_the_connection() {
 
 #[tokio::test]
 async fn account_names_may_carry_a_domain_and_any_case() {
-    let server = TestServer::start().await;
+    let server = TestServer::start();
     let mut wire = server.connect().await;
     for (name, status) in
         [("ADMIN", 200), (".\\admin", 200), ("WG\\Admin", 200), ("admin@realm", 200), ("adm", 401), ("", 401)]
@@ -275,7 +275,7 @@ async fn account_names_may_carry_a_domain_and_any_case() {
 
 #[tokio::test]
 async fn plain_http_without_permission_answers_identify_only() {
-    let server = TestServer::with(false, Limits::default()).await;
+    let server = TestServer::with(false, Limits::default());
     let mut wire = server.connect().await;
     assert_eq!(wire.ask(&authorized("<a/>")).await.status, 403);
     assert_eq!(wire.ask(&request("", "")).await.status, 403);
@@ -288,7 +288,7 @@ async fn plain_http_without_permission_answers_identify_only() {
 
 #[tokio::test]
 async fn tls_1_2_and_1_3_serve_many_requests_each() {
-    let server = TestServer::start().await;
+    let server = TestServer::start();
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let mut wire = tls_connect(server.https, &[version]).await;
         for size in [10, 20_000, 300_000] {
@@ -301,7 +301,7 @@ async fn tls_1_2_and_1_3_serve_many_requests_each() {
 
 #[tokio::test]
 async fn utf16_is_answered_in_utf16() {
-    let server = TestServer::start().await;
+    let server = TestServer::start();
     let mut wire = server.connect().await;
     let units = |text: &str, to_bytes: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(to_bytes).collect::<Vec<u8>>();
     let expected = [&[0xff, 0xfe][..], &units("Admin Utf16 <ä/>", u16::to_le_bytes)].concat();
@@ -320,7 +320,7 @@ async fn utf16_is_answered_in_utf16() {
 
 #[tokio::test]
 async fn text_that_cannot_be_read_is_a_fault() {
-    let server = TestServer::start().await;
+    let server = TestServer::start();
     let mut wire = server.connect().await;
     let latin = format!("{}Content-Type: application/soap+xml;charset=iso-8859-1\r\n", basic("admin:secret"));
     let answer = wire.ask(&request(&latin, "<a/>")).await;
@@ -332,7 +332,7 @@ async fn text_that_cannot_be_read_is_a_fault() {
 
 #[tokio::test]
 async fn a_chunked_body_is_read_and_limited() {
-    let server = TestServer::with(true, Limits { max_envelope_bytes: 1000, ..Limits::default() }).await;
+    let server = TestServer::with(true, Limits { max_envelope_bytes: 1000, ..Limits::default() });
     let head = format!(
         "POST /wsman HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Type: text/xml\r\n{}\r\n",
         basic("admin:secret")
@@ -350,7 +350,7 @@ async fn a_chunked_body_is_read_and_limited() {
 
 #[tokio::test]
 async fn the_answer_413_reaches_a_client_that_is_still_sending() {
-    let server = TestServer::start().await;
+    let server = TestServer::start();
     let mut wire = server.connect().await;
     let answer = wire.ask(&authorized(&"x".repeat(4 * 1024 * 1024))).await;
     assert_eq!((answer.status, answer.closes()), (413, true));
@@ -359,7 +359,7 @@ async fn the_answer_413_reaches_a_client_that_is_still_sending() {
 #[tokio::test]
 async fn a_body_that_does_not_come_ends_in_500() {
     let limits = Limits { packet_retrieval: Duration::from_millis(100), ..Limits::default() };
-    let server = TestServer::with(true, limits).await;
+    let server = TestServer::with(true, limits);
     let mut wire = server.connect().await;
     let whole = authorized("<abcdef/>");
     wire.send(&whole[..whole.len() - 3]).await;
@@ -370,7 +370,7 @@ async fn a_body_that_does_not_come_ends_in_500() {
 
 #[tokio::test]
 async fn an_idle_connection_is_closed() {
-    let server = TestServer::with(true, Limits { idle: Duration::from_millis(100), ..Limits::default() }).await;
+    let server = TestServer::with(true, Limits { idle: Duration::from_millis(100), ..Limits::default() });
     let mut wire = server.connect().await;
     assert_eq!(wire.ask(&authorized("<a/>")).await.status, 200);
     assert!(wire.is_closed().await);
@@ -378,14 +378,14 @@ async fn an_idle_connection_is_closed() {
 
 #[tokio::test]
 async fn an_unfinished_tls_handshake_is_given_up() {
-    let server = TestServer::with(true, Limits { handshake: Duration::from_millis(100), ..Limits::default() }).await;
+    let server = TestServer::with(true, Limits { handshake: Duration::from_millis(100), ..Limits::default() });
     let mut wire = Wire { stream: TcpStream::connect(server.https).await.unwrap(), buffer: Vec::new() };
     assert!(wire.is_closed().await);
 }
 
 #[tokio::test]
 async fn one_connection_too_many_is_told_503() {
-    let server = TestServer::with(true, Limits { max_connections: 2, ..Limits::default() }).await;
+    let server = TestServer::with(true, Limits { max_connections: 2, ..Limits::default() });
     let (mut first, mut second) = (server.connect().await, server.connect().await);
     assert_eq!(first.ask(&authorized("<a/>")).await.status, 200);
     assert_eq!(second.ask(&authorized("<a/>")).await.status, 200);
@@ -403,7 +403,7 @@ async fn one_connection_too_many_is_told_503() {
 
 #[tokio::test]
 async fn expect_100_is_answered_after_the_checks() {
-    let server = TestServer::start().await;
+    let server = TestServer::start();
     let expect = |extra: &str, length: usize| {
         format!(
             "POST /wsman HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Type: text/xml\r\nContent-Length: {length}\r\n{extra}\r\n"
@@ -421,7 +421,7 @@ async fn expect_100_is_answered_after_the_checks() {
 
 #[tokio::test]
 async fn pipelined_requests_are_answered_in_order() {
-    let server = TestServer::start().await;
+    let server = TestServer::start();
     let mut wire = server.connect().await;
     let burst: Vec<u8> = (0..20).flat_map(|number| authorized(&format!("<n{number}/>"))).collect();
     wire.send(&burst).await;
@@ -432,7 +432,7 @@ async fn pipelined_requests_are_answered_in_order() {
 
 #[tokio::test]
 async fn stopping_waits_for_the_request_under_way() {
-    let mut server = TestServer::start().await;
+    let mut server = TestServer::start();
     let mut busy = server.connect().await;
     let mut idle = server.connect().await;
     assert_eq!(idle.ask(&authorized("<a/>")).await.status, 200);
@@ -450,7 +450,7 @@ async fn stopping_waits_for_the_request_under_way() {
 
 #[tokio::test]
 async fn stopping_ends_at_its_deadline() {
-    let mut server = TestServer::with(true, Limits { drain: Duration::from_millis(50), ..Limits::default() }).await;
+    let mut server = TestServer::with(true, Limits { drain: Duration::from_millis(50), ..Limits::default() });
     let mut wire = server.connect().await;
     wire.send(&authorized("<slow/>")).await;
     server.handler.entered.notified().await;
@@ -461,7 +461,7 @@ async fn stopping_ends_at_its_deadline() {
 
 #[tokio::test]
 async fn a_changed_password_counts_within_a_second() {
-    let server = TestServer::start().await;
+    let server = TestServer::start();
     let mut wire = server.connect().await;
     assert_eq!(wire.ask(&authorized("<a/>")).await.status, 200);
     write_user(&server.users_file, "admin", "changed");
@@ -477,7 +477,7 @@ async fn a_changed_password_counts_within_a_second() {
 
 #[tokio::test]
 async fn a_right_password_is_hashed_once() {
-    let server = TestServer::start().await;
+    let server = TestServer::start();
     let mut tasks = Vec::new();
     for _ in 0..50 {
         let mut wire = server.connect().await;
@@ -498,7 +498,7 @@ async fn a_right_password_is_hashed_once() {
 
 #[tokio::test]
 async fn more_wrong_passwords_than_the_queue_holds_are_refused_as_busy() {
-    let server = TestServer::start().await;
+    let server = TestServer::start();
     let mut wires = Vec::new();
     for number in 0..100 {
         let mut wire = server.connect().await;
@@ -515,7 +515,7 @@ async fn more_wrong_passwords_than_the_queue_holds_are_refused_as_busy() {
 
 #[tokio::test]
 async fn a_response_is_one_segment() {
-    let server = TestServer::start().await;
+    let server = TestServer::start();
     let mut wire = server.connect().await;
     wire.ask(&authorized("<a/>")).await;
     for size in [4, 1000, 20_000] {

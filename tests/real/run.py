@@ -1,7 +1,7 @@
 """Runs the tests with real components and ends with `N passed, N failed`.
 
 A test that is skipped counts as failed: a component that is missing is a failure, never a skip.
-Arguments choose modules (`run.py test_cli test_transport`); without any, all run.
+Arguments choose tests (`run.py test_cli test_transport.Http.test_utf_16`); without any, all run.
 """
 
 import pathlib
@@ -33,9 +33,8 @@ class Result(unittest.TextTestResult):
 def main(names):
     loader = unittest.TestLoader()
     suite = unittest.TestSuite()
-    for path in sorted(HERE.glob("test_*.py")):
-        if not names or path.stem in names:
-            suite.addTests(loader.loadTestsFromName(path.stem))
+    for name in names or sorted(path.stem for path in HERE.glob("test_*.py")):
+        suite.addTests(loader.loadTestsFromName(name))
     if loader.errors:
         print(*loader.errors, sep="\n")
     runner = unittest.TextTestRunner(stream=sys.stdout, resultclass=Result, verbosity=2)

@@ -24,6 +24,8 @@ class Refused(unittest.TestCase):
     def setUpClass(cls):
         cls.demo = server.Demo()
         cls.addClassCleanup(cls.demo.close)
+        for name in ("passing", "locked"):
+            server.fill(cls.demo.data / "pool1" / name, MB)
         cls.demo.start()
         cls.cim = cls.demo.cim()
         cls.service = house.service(cls.cim, "Msvm_VirtualSystemSnapshotService")
@@ -96,7 +98,6 @@ class Refused(unittest.TestCase):
 
     def test_a_volume_removed_behind_our_back(self):
         path = self.demo.data / "pool1" / "passing"
-        server.fill(path, MB)
         target = house.volume(self.cim, "passing")
         path.unlink()
         self.faults("DestinationUnreachable", lambda: self.cim.invoke(target, "CreateSnapshot"))
@@ -104,13 +105,11 @@ class Refused(unittest.TestCase):
 
     def test_a_locked_volume(self):
         path = self.demo.data / "pool1" / "locked"
-        server.fill(path, MB)
         target = house.volume(self.cim, "locked")
         with open(path, "r+b") as file:
             fcntl.lockf(file, fcntl.LOCK_EX)
             output = self.cim.invoke(target, "CreateSnapshot")
         self.assertEqual("40304", output["ReturnValue"])
-        path.unlink()
 
     def test_bad_names_of_volumes(self):
         vol1 = house.volume(self.cim, "vol1")
@@ -267,8 +266,8 @@ class Failing(unittest.TestCase):
             target = house.machine(cim, "m1")
             missing = demo.disks("m1")[1]
             missing.rename(missing.with_suffix(".away"))
-            words = ["data", str(missing), "not found"]
-            self.fails(cim, 32779, words, service, "CreateSnapshot", AffectedSystem=target, SnapshotType=2)
+            words = ["data", missing.name, "not found"]
+            self.fails(cim, 32777, words, service, "CreateSnapshot", AffectedSystem=target, SnapshotType=2)
             self.nothing_stays(demo)
             missing.mkdir()
             self.fails(cim, 32770, ["data"], service, "CreateSnapshot", AffectedSystem=target, SnapshotType=2)
