@@ -68,6 +68,31 @@ async fn a_volume_is_found_snapshotted_and_read_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_comes_or_goes_is_noticed_without_a_restart() {
+    let directory = TempDir::new().unwrap();
+    let demo = demo(&directory).await;
+    let client = client(&demo, Protocol::Http, &demo.password);
+    let file = directory.path().join("pool1/vol3");
+    for there in [true, false] {
+        if there {
+            fs::write(&file, "new").unwrap();
+        } else {
+            fs::remove_file(&file).unwrap();
+        }
+        let begun = Instant::now();
+        loop {
+            let volumes = client.enumerate(STORAGE, "MSFT_SMStorageVolume", None).await.unwrap();
+            if volumes.iter().any(|volume| volume.text("DisplayName") == Some("vol3")) == there {
+                break;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "still not seen: there = {there}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+    demo.running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn faults_and_refusals_are_told_apart() {
     let directory = TempDir::new().unwrap();
     let demo = demo(&directory).await;
