@@ -138,7 +138,7 @@ impl Inner {
         dormant: &Dormant,
     ) -> Result<(), EngineError> {
         if dormant.new_store {
-            warn!("The store is new: files without an owner are left alone this time");
+            info!("The store is new, files without an owner are left alone until the next start");
             return Ok(());
         }
         let view = self.view();
