@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use smol_str::SmolStr;
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -19,15 +20,17 @@ use crate::providers::{self, ProviderOptions};
 use crate::time::{Clock, Guid, IdSource};
 use crate::transport::auth::{ChannelBindingPolicy, NegotiatePolicy, PasswordKeeper};
 use crate::transport::{AuthPolicy, Limits, Listener, Server, TlsError, TlsIdentity};
-use crate::wsman::{self, Identity, Service, ServiceOptions};
+use crate::wsman::{self, ConfigurationView, Identity, ListenerView, Service, ServiceOptions};
 
 use super::certificate::{CertificateFiles, CertificateInfo};
 use super::error::AppError;
-use super::host::{host_name, reachable_names};
+use super::host::{host_name, listening_on, reachable_names};
 use super::sources::{RandomIds, SystemClock};
 
 /// How often enumerations that idled too long are forgotten.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// How often pools, volumes and the states of machines are looked at again.
+const REFRESH_EVERY: Duration = Duration::from_secs(5);
 
 /// A serving program.
 pub struct Running {
@@ -59,13 +62,14 @@ impl Running {
         let (listeners, addresses) = listen(&config, tls.as_ref())?;
         let users = PasswordKeeper::start(config.users_file.clone())?;
         let engine = engine(&mut config, &machine).await?;
-        let service = Arc::new(service(&config, &engine, &machine)?);
+        let view = configuration_view(&config, &addresses, &machine, &certificate)?;
+        let service = Arc::new(service(&config, &engine, &machine, view)?);
         let auth = auth(&config, users, &machine);
         let stop = CancellationToken::new();
         let server = Server::new(Arc::clone(&service), auth, limits(&config));
         let token = stop.clone();
         let server = tokio::spawn(async move { server.serve(listeners, token).await });
-        let sweeper = tokio::spawn(sweep(service, stop.clone()));
+        let sweeper = tokio::spawn(sweep(service, Arc::clone(&engine), stop.clone()));
         Ok(Self { addresses, certificate, tls, engine, stop, server, sweeper })
     }
 
@@ -92,6 +96,11 @@ impl Running {
     /// When it cannot be used; the old one stays.
     pub(super) fn reload(&self) -> Result<(), TlsError> {
         self.tls.as_ref().map_or(Ok(()), |tls| tls.reload())
+    }
+
+    /// Returns once another server has taken over the data directory.
+    pub(super) async fn lease_lost(&self) {
+        self.engine.lease_lost().await;
     }
 
     /// Takes no new requests, waits for those under way, and for the jobs as long as the engine allows.
@@ -196,7 +205,12 @@ async fn engine(config: &mut Config, machine: &str) -> Result<Arc<Engine>, AppEr
     Ok(Engine::open(options).await?)
 }
 
-fn service(config: &Config, engine: &Arc<Engine>, machine: &str) -> Result<Service, AppError> {
+fn service(
+    config: &Config,
+    engine: &Arc<Engine>,
+    machine: &str,
+    configuration: ConfigurationView,
+) -> Result<Service, AppError> {
     let schema = providers::generated::load().map_err(|diagnostics| AppError::Schema(diagnostics.render()))?;
     let mut registry = ProviderRegistry::new();
     let options = ProviderOptions {
@@ -221,9 +235,46 @@ fn service(config: &Config, engine: &Arc<Engine>, machine: &str) -> Result<Servi
         limits,
         identity: Identity { security_profiles: security_profiles(config), ..Identity::default() },
         machine: SmolStr::new(machine),
+        configuration,
         ..ServiceOptions::default()
     };
     Ok(Service::new(manager, Arc::new(SystemClock), Arc::new(RandomIds), options))
+}
+
+/// What the configuration resources tell: the configuration as it is, with the ports that were taken. The
+/// thumbprint is that of the certificate at start.
+fn configuration_view(
+    config: &Config,
+    addresses: &[(Protocol, SocketAddr)],
+    machine: &str,
+    certificate: &Path,
+) -> Result<ConfigurationView, AppError> {
+    let has_tls = addresses.iter().any(|(protocol, _)| *protocol == Protocol::Https);
+    let thumbprint = if has_tls { CertificateInfo::read(certificate)?.thumbprint } else { String::new() };
+    let listeners = addresses.iter().map(|(protocol, address)| {
+        let tls = *protocol == Protocol::Https;
+        ListenerView {
+            address: *address,
+            tls,
+            host_name: SmolStr::new(machine),
+            certificate_thumbprint: if tls { SmolStr::new(&thumbprint) } else { SmolStr::default() },
+            listening_on: listening_on(*address),
+        }
+    });
+    let cbt_hardening_level = match config.service.channel_binding {
+        ChannelBinding::None => "None",
+        ChannelBinding::Relaxed => "Relaxed",
+        ChannelBinding::Strict => "Strict",
+    };
+    Ok(ConfigurationView {
+        basic: config.service.basic,
+        negotiate: config.service.negotiate,
+        cbt_hardening_level,
+        allow_unencrypted: config.service.allow_unencrypted,
+        max_connections: config.service.max_connections,
+        max_packet_retrieval_time: config.service.max_packet_retrieval_time,
+        listeners: listeners.collect(),
+    })
 }
 
 /// The identity of this installation, made at the first start and kept beside the store.
@@ -270,9 +321,20 @@ fn count(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-async fn sweep(service: Arc<Service>, stop: CancellationToken) {
-    let mut ticks = tokio::time::interval(SWEEP_EVERY);
-    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        service.sweep();
+/// Ended jobs are forgotten by the engine itself.
+async fn sweep(service: Arc<Service>, engine: Arc<Engine>, stop: CancellationToken) {
+    let mut sweeps = tokio::time::interval(SWEEP_EVERY);
+    let mut looks = tokio::time::interval(REFRESH_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            _ = sweeps.tick() => service.sweep(),
+            _ = looks.tick() => {
+                if let Some(Err(error)) = stop.run_until_cancelled(engine.refresh()).await {
+                    warn!(%error, "Pools, volumes and machines cannot be looked at");
+                }
+            }
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{IpAddr, Ipv6Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 /// The name of the host, as the system has it.
 #[must_use]
@@ -25,6 +25,19 @@ pub fn reachable_names(further: &[String]) -> Vec<String> {
     names.insert(host);
     names.extend(addresses().iter().map(IpAddr::to_string));
     names.into_iter().collect()
+}
+
+/// The addresses of this host on which a listener is reached.
+#[must_use]
+pub(super) fn listening_on(listener: SocketAddr) -> Vec<IpAddr> {
+    if !listener.ip().is_unspecified() {
+        return vec![listener.ip()];
+    }
+    // A listener for all IPv6 addresses serves IPv4 as well.
+    let mut known = addresses();
+    known.extend([IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)]);
+    known.retain(|address| listener.is_ipv6() || address.is_ipv4());
+    known.into_iter().collect()
 }
 
 /// Other names of the host in `/etc/hosts`, where the full name usually stands.

@@ -8,6 +8,7 @@ const WMI: &str = "schemas.microsoft.com/wbem/wsman/1/wmi/";
 const DMTF_CLASS: &str = "schemas.dmtf.org/wbem/wscim/1/cim-schema/2/";
 const DMTF_ALL: &str = "schemas.dmtf.org/wbem/wscim/1/*";
 const CLASS_SCHEMA: &str = "schemas.dmtf.org/wbem/cim-xml/2/cim-schema/2/";
+const CONFIGURATION: &str = "schemas.microsoft.com/wbem/wsman/1/config";
 const WS_CIM_SCHEMA: &str = "schemas.dmtf.org/wbem/ws-cim/1/cim-schema/2/";
 const VENDOR_TAIL: &str = "/wbem/wscim/1/cim-schema/2/";
 
@@ -43,10 +44,13 @@ pub enum ResourceUri {
         /// The class.
         class: ClassSelection,
     },
-    /// Class definitions in CIM-XML (§12).
-    ClassSchema,
+    /// Class definitions in CIM-XML (§12); a class when the URI ends in its name instead of `*`.
+    ClassSchema(Option<SmolStr>),
     /// Class definitions in the WS-CIM form, which nobody serves.
     WsCimSchema,
+    /// The configuration of the service (§15.2): the path below `…/wsman/1/config` in lower case, empty for
+    /// the whole.
+    Configuration(SmolStr),
     /// Anything else.
     Unknown,
 }
@@ -68,8 +72,19 @@ impl ResourceUri {
         if let Some(class) = strip_prefix_ignore_case(rest, DMTF_CLASS) {
             return Self::parse_class(UriFamily::Dmtf, class);
         }
-        if strip_prefix_ignore_case(rest, CLASS_SCHEMA).is_some() {
-            return Self::ClassSchema;
+        if let Some(class) = strip_prefix_ignore_case(rest, CLASS_SCHEMA) {
+            return match class {
+                "*" => Self::ClassSchema(None),
+                name if name.is_empty() || name.contains('/') => Self::Unknown,
+                name => Self::ClassSchema(Some(SmolStr::new(name))),
+            };
+        }
+        if let Some(path) = strip_prefix_ignore_case(rest, CONFIGURATION) {
+            return match path.strip_prefix('/') {
+                Some(below) if !below.is_empty() => Self::Configuration(SmolStr::new(below.to_ascii_lowercase())),
+                None if path.is_empty() => Self::Configuration(SmolStr::default()),
+                _ => Self::Unknown,
+            };
         }
         if strip_prefix_ignore_case(rest, WS_CIM_SCHEMA).is_some() {
             return Self::WsCimSchema;
@@ -206,9 +221,15 @@ mod tests {
                 "http://sblim.sf.net/wbem/wscim/1/cim-schema/2/Linux_X",
                 "http://sblim.sf.net/wbem/wscim/1/cim-schema/2/  Linux_X",
             ),
-            ("http://schemas.dmtf.org/wbem/cim-xml/2/cim-schema/2/*", "ClassSchema"),
+            ("http://schemas.dmtf.org/wbem/cim-xml/2/cim-schema/2/*", "ClassSchema(None)"),
+            ("http://schemas.dmtf.org/wbem/CIM-XML/2/cim-schema/2/Msvm_X", "ClassSchema(Some(\"Msvm_X\"))"),
+            ("http://schemas.dmtf.org/wbem/cim-xml/2/cim-schema/2/", "Unknown"),
+            ("http://schemas.dmtf.org/wbem/cim-xml/2/cim-schema/2/a/b", "Unknown"),
             ("http://schemas.dmtf.org/wbem/ws-cim/1/cim-schema/2/*", "WsCimSchema"),
-            ("http://schemas.microsoft.com/wbem/wsman/1/config", "Unknown"),
+            ("http://schemas.microsoft.com/wbem/wsman/1/Config", "Configuration(\"\")"),
+            ("http://schemas.microsoft.com/wbem/wsman/1/config/Service/Auth", "Configuration(\"service/auth\")"),
+            ("http://schemas.microsoft.com/wbem/wsman/1/config/", "Unknown"),
+            ("http://schemas.microsoft.com/wbem/wsman/1/configuration", "Unknown"),
             ("http://schemas.microsoft.com/wbem/wsman/1/wmi/", "Unknown"),
             ("urn:x", "Unknown"),
             ("", "Unknown"),

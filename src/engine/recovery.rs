@@ -55,6 +55,7 @@ impl Inner {
                 .transact(|draft| {
                     let mut job = Job::clone(&job);
                     job.take(JobEvent::Recover, self.now());
+                    job.cancellable = false;
                     draft.put_job(job);
                     Ok::<_, EngineError>(())
                 })
@@ -137,7 +138,7 @@ impl Inner {
         dormant: &Dormant,
     ) -> Result<(), EngineError> {
         if dormant.new_store {
-            warn!("The store is new: files without an owner are left alone this time");
+            info!("The store is new, files without an owner are left alone until the next start");
             return Ok(());
         }
         let view = self.view();

@@ -136,10 +136,14 @@ pub mod code {
     pub const POLYMORPHISM_MODE_UNSUPPORTED: u32 = 0x8033_8137;
     /// `__cimnamespace` contradicts the resource URI.
     pub const DIFFERENT_CIM_SELECTOR: u32 = 0x8033_813B;
+    /// A setting that cannot be changed over the wire.
+    pub const CONFIG_READONLY_PROPERTY: u32 = 0x8033_813F;
     /// Too many operations of one user.
     pub const QUOTA_MAX_OPERATIONS: u32 = 0x8033_81A6;
     /// A context of another user.
     pub const DIFFERENT_AUTHZ_TOKEN: u32 = 0x8033_81A9;
+    /// A setting that has no effect any more.
+    pub const DEPRECATED_CONFIG_SETTING: u32 = 0x8033_81AE;
     /// A class request without ClassName.
     pub const MISSING_CLASSNAME: u32 = 0x8033_81F6;
 }

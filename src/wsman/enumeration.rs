@@ -1,66 +1,42 @@
 //! Enumerate, Pull and Release (`ws-management.md` §6.6, DSP0226 clause 8).
 
 use std::iter::Peekable;
-use std::time::Duration;
 
 use crate::binding::{InstanceWriter, UriStyle, write_reference};
 use crate::cim::{CimInstance, PropertyName};
 use crate::cimom::{InstanceStream, Polymorphism};
 use crate::soap::{Fault, Subcode, code, detail};
-use crate::time::{Guid, Timestamp, parse_xs_duration};
-use crate::xml::{Element, Fragment, Ns, Reader, Writer, XmlError};
+use crate::time::{Guid, Timestamp};
+use crate::xml::Writer;
 
-use super::contexts::invalid;
+use super::enumeration_body::{EnumerateBody, Mode, read_enumerate, read_pull};
 use super::fault::from_cim;
-use super::filter::{cannot_process, check_content, is_wql, projected};
+use super::filter::{is_wql, projected};
 use super::request::Request;
 use super::service::{Answer, Encoding, Service};
-use super::target::Target;
+use super::target::{Resource, Target};
 use super::transfer::overhead;
 
 /// After so many instances a long enumeration lets others run and looks at the clock.
 const BREATH: usize = 64;
 
-/// How an instance is shown (`ws-management.md` §8.5).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Mode {
-    #[default]
-    Object,
-    Reference,
-    ObjectAndReference,
-}
+/// Items that are written when their turn comes and do not depend on a provider.
+pub(super) type TextStream = Box<dyn Iterator<Item = String> + Send>;
 
 /// An open enumeration.
-pub(super) struct Enumeration {
-    stream: Peekable<InstanceStream>,
-    shape: Shape,
+pub(super) enum Enumeration {
+    /// Instances of CIM classes.
+    Instances { stream: Peekable<InstanceStream>, shape: Box<Shape> },
+    /// Class definitions and configuration resources.
+    Texts(Peekable<TextStream>),
 }
 
 /// How the instances of an enumeration are written.
-struct Shape {
+pub(super) struct Shape {
     projection: Option<Vec<PropertyName>>,
     mode: Mode,
     style: UriStyle,
     precise_arrays: bool,
-}
-
-/// What the body of Enumerate asks for.
-#[derive(Default)]
-struct EnumerateBody<'a> {
-    filter: Option<Fragment<'a>>,
-    optimize: bool,
-    max_elements: Option<u32>,
-    mode: Mode,
-    polymorphism: Option<Polymorphism>,
-    expires: Option<String>,
-}
-
-/// What the body of Pull or Release asks for.
-struct PullBody {
-    context: Guid,
-    max_elements: u32,
-    max_time: Option<Duration>,
-    max_characters: Option<usize>,
 }
 
 /// How much an answer may hold.
@@ -89,26 +65,19 @@ impl Service {
     /// Enumerate.
     pub(super) async fn enumerate(&self, request: &Request<'_, '_>) -> Result<Answer, Fault> {
         let body = read_enumerate(request)?;
-        let target = self.cim_target(request).map_err(|fault| quiet_virt_who(fault, &body))?;
-        if let Some((name, _)) = target.keys.first() {
-            return Err(Fault::new(Subcode::InvalidSelectors)
-                .detail(detail::UNEXPECTED_SELECTORS, code::ENUMERATE_WMI_INVALID_KEY)
-                .reason(format!("Enumerate takes no selector but __cimnamespace; {name} is one too many.")));
-        }
-        let polymorphism = polymorphism(&target, &body)?;
-        let expires = expires(&body, request.now)?;
+        let resource = self.target(request).map_err(|fault| quiet_virt_who(fault, &body))?;
+        let expires = body.expires(request.now)?;
         self.contexts.check_quota(request.principal, request.now)?;
-        let selection = self.select(&target, body.filter.as_ref(), polymorphism)?;
-        let estimate = estimate(request, &selection.stream);
-        let mut enumeration = Enumeration {
-            stream: selection.stream.peekable(),
-            shape: Shape {
-                projection: selection.projection,
-                mode: body.mode,
-                style: target.style.clone(),
-                precise_arrays: request.precise_arrays,
-            },
+        let mut enumeration = match resource {
+            Resource::Cim(target) => self.instances(request, &target, &body)?,
+            Resource::ClassSchema(class) => {
+                Enumeration::Texts(self.class_list(request, class.as_deref(), &body)?.peekable())
+            }
+            Resource::Configuration(resource) => {
+                Enumeration::Texts(self.configuration_list(request, resource, &body)?.peekable())
+            }
         };
+        let estimate = estimate(request, &enumeration);
         let mut w = Writer::with_capacity(4096);
         w.start("n:EnumerateResponse");
         if body.optimize {
@@ -128,7 +97,7 @@ impl Service {
             }
         } else {
             write_context(&mut w, self.keep(request, enumeration, expires));
-            if body.expires.is_some() {
+            if body.has_expires() {
                 let left = expires.and_then(|at| (at - request.now).to_std().ok()).unwrap_or_default();
                 w.text_element("n:Expires", &crate::time::format_xs_duration(left));
             }
@@ -141,7 +110,7 @@ impl Service {
     pub(super) async fn pull(&self, request: &Request<'_, '_>) -> Result<Answer, Fault> {
         let body = read_pull(request, "Pull")?;
         let mut enumeration = self.contexts.take(body.context, request.principal, request.now)?;
-        let estimate = estimate(request, &enumeration.stream);
+        let estimate = estimate(request, &enumeration);
         let deadline = match body.max_time {
             Some(time) => request.now + chrono::Duration::from_std(time).unwrap_or(chrono::Duration::MAX),
             None => Timestamp::MAX_UTC,
@@ -184,6 +153,28 @@ impl Service {
         Ok(Answer::body(String::new()))
     }
 
+    /// The instances that an Enumerate on a CIM class asks for.
+    fn instances(
+        &self,
+        request: &Request<'_, '_>,
+        target: &Target,
+        body: &EnumerateBody<'_>,
+    ) -> Result<Enumeration, Fault> {
+        if let Some((name, _)) = target.keys.first() {
+            return Err(Fault::new(Subcode::InvalidSelectors)
+                .detail(detail::UNEXPECTED_SELECTORS, code::ENUMERATE_WMI_INVALID_KEY)
+                .reason(format!("Enumerate takes no selector but __cimnamespace; {name} is one too many.")));
+        }
+        let selection = self.select(target, body.filter.as_ref(), polymorphism(target, body)?)?;
+        let shape = Shape {
+            projection: selection.projection,
+            mode: body.mode,
+            style: target.style.clone(),
+            precise_arrays: request.precise_arrays,
+        };
+        Ok(Enumeration::Instances { stream: selection.stream.peekable(), shape: Box::new(shape) })
+    }
+
     fn keep(&self, request: &Request<'_, '_>, enumeration: Enumeration, expires: Option<Timestamp>) -> Guid {
         let context = self.ids.new_guid();
         self.contexts.insert(context, request.principal.clone(), enumeration, expires, self.clock.now());
@@ -214,7 +205,7 @@ impl Service {
         let mut items = Writer::with_capacity(4096);
         let (mut octets, mut characters, mut written, mut seen) = (0, 0, 0, 0_usize);
         loop {
-            if enumeration.stream.peek().is_none() {
+            if enumeration.is_finished() {
                 return Ok((items.finish(), End::Finished));
             }
             if written >= room.elements {
@@ -228,18 +219,14 @@ impl Service {
                 }
             }
             let before = items.len();
-            match enumeration.stream.peek() {
-                Some(Ok(instance)) => enumeration.shape.write(&mut items, instance),
-                Some(Err(error)) => return Err(from_cim(error)),
-                None => continue,
-            }
+            enumeration.write(&mut items)?;
             let item = items.as_str().get(before..).unwrap_or_default();
             octets += room.encoding.octets(item);
             if room.characters != usize::MAX {
                 characters += item.chars().count();
             }
             if octets <= room.octets && characters <= room.characters {
-                enumeration.stream.next();
+                enumeration.advance();
                 written += 1;
                 continue;
             }
@@ -249,11 +236,47 @@ impl Service {
                 return Ok((items.finish(), End::More));
             }
             // It does not fit alone: it is left out, with or without a word (MaxEnvelopeSize/@Policy).
-            enumeration.stream.next();
+            enumeration.advance();
             if !room.skip_too_large {
                 return Ok((String::new(), End::TooLarge));
             }
             characters = 0;
+        }
+    }
+}
+
+impl Enumeration {
+    fn is_finished(&mut self) -> bool {
+        match self {
+            Self::Instances { stream, .. } => stream.peek().is_none(),
+            Self::Texts(stream) => stream.peek().is_none(),
+        }
+    }
+
+    /// Writes the next item without going on to the one behind it.
+    fn write(&mut self, w: &mut Writer) -> Result<(), Fault> {
+        match self {
+            Self::Instances { stream, shape } => match stream.peek() {
+                Some(Ok(instance)) => shape.write(w, instance),
+                Some(Err(error)) => return Err(from_cim(error)),
+                None => {}
+            },
+            Self::Texts(stream) => w.raw(stream.peek().map_or("", String::as_str)),
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self) {
+        match self {
+            Self::Instances { stream, .. } => drop(stream.next()),
+            Self::Texts(stream) => drop(stream.next()),
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        match self {
+            Self::Instances { stream, .. } => stream.size_hint(),
+            Self::Texts(stream) => stream.size_hint(),
         }
     }
 }
@@ -304,12 +327,12 @@ fn write_context(w: &mut Writer, context: Guid) {
 }
 
 /// The header `w:TotalItemsCountEstimate` when it was asked for; nil when nobody knows.
-fn estimate<I: Iterator>(request: &Request<'_, '_>, stream: &I) -> String {
+fn estimate(request: &Request<'_, '_>, enumeration: &Enumeration) -> String {
     if !request.headers.request_total_items_count_estimate {
         return String::new();
     }
     let mut w = Writer::default();
-    match stream.size_hint() {
+    match enumeration.size_hint() {
         (low, Some(high)) if low == high => w.text_element("w:TotalItemsCountEstimate", &low.to_string()),
         _ => w.empty_with(
             "w:TotalItemsCountEstimate",
@@ -323,134 +346,6 @@ fn timed_out() -> Fault {
     Fault::new(Subcode::TimedOut).reason("MaxTime elapsed before an item was found; pull again.")
 }
 
-fn malformed(error: &XmlError) -> Fault {
-    Fault::new(Subcode::SchemaValidationError)
-        .code(code::INVALID_SOAP_BODY)
-        .reason(format!("The body cannot be read: {error}."))
-}
-
-/// The body element of a request, which must be of WS-Enumeration.
-fn open<'a>(request: &Request<'_, 'a>, local: &str) -> Result<Reader<'a>, Fault> {
-    if let Some(body) = request.body {
-        let (reader, element) = body.open().map_err(|error| malformed(&error))?;
-        if element.is(Ns::Enumeration, local) {
-            return Ok(reader);
-        }
-    }
-    Err(Fault::new(Subcode::SchemaValidationError)
-        .code(code::INVALID_SOAP_BODY)
-        .reason(format!("The body does not hold a wsen:{local} element.")))
-}
-
-fn read_enumerate<'a>(request: &Request<'_, 'a>) -> Result<EnumerateBody<'a>, Fault> {
-    let mut reader = open(request, "Enumerate")?;
-    let mut body = EnumerateBody::default();
-    while let Some(child) = reader.next_child().map_err(|error| malformed(&error))? {
-        read_enumerate_child(&mut reader, &child, &mut body)?;
-    }
-    Ok(body)
-}
-
-fn read_enumerate_child<'a>(
-    reader: &mut Reader<'a>,
-    child: &Element<'a>,
-    body: &mut EnumerateBody<'a>,
-) -> Result<(), Fault> {
-    match (child.name().ns, child.local()) {
-        (Ns::Enumeration | Ns::Wsman, "Filter") => {
-            let filter = reader.fragment(child).map_err(|error| malformed(&error))?;
-            check_content(&filter)?;
-            if body.filter.replace(filter).is_some() {
-                return Err(cannot_process("Only one filter may be given."));
-            }
-        }
-        (Ns::Wsman, "OptimizeEnumeration") => {
-            body.optimize = true;
-            reader.skip().map_err(|error| malformed(&error))?;
-        }
-        (Ns::Wsman | Ns::Enumeration, "MaxElements") => body.max_elements = Some(positive(reader, "MaxElements")?),
-        (Ns::Wsman, "EnumerationMode") => body.mode = mode(&text(reader)?)?,
-        (Ns::CimBinding, "PolymorphismMode") => body.polymorphism = Some(polymorphism_mode(&text(reader)?)?),
-        (Ns::Enumeration, "Expires") => body.expires = Some(text(reader)?),
-        (Ns::Enumeration, "EndTo") => {
-            return Err(Fault::new(Subcode::UnsupportedFeature)
-                .detail(detail::ADDRESSING_MODE, code::EVENTING_INVALID_ENDTO_ADDRESS)
-                .reason("EndTo is not supported; an enumeration ends without a message."));
-        }
-        // Ruby puts a SessionId here (`clients.md` part 3 item 4).
-        _ => reader.skip().map_err(|error| malformed(&error))?,
-    }
-    Ok(())
-}
-
-fn read_pull(request: &Request<'_, '_>, local: &str) -> Result<PullBody, Fault> {
-    let mut reader = open(request, local)?;
-    let mut context = None;
-    let mut body =
-        PullBody { context: Guid::from_uuid(uuid::Uuid::nil()), max_elements: 1, max_time: None, max_characters: None };
-    while let Some(child) = reader.next_child().map_err(|error| malformed(&error))? {
-        match (child.name().ns, child.local()) {
-            (Ns::Enumeration, "EnumerationContext") => context = Some(text(&mut reader)?),
-            (Ns::Enumeration | Ns::Wsman, "MaxElements") => body.max_elements = positive(&mut reader, "MaxElements")?,
-            (Ns::Enumeration, "MaxCharacters") => {
-                let characters = positive(&mut reader, "MaxCharacters")?;
-                body.max_characters = Some(usize::try_from(characters).unwrap_or(usize::MAX));
-            }
-            (Ns::Enumeration, "MaxTime") => {
-                let time = text(&mut reader)?;
-                body.max_time = Some(parse_xs_duration(&time).map_err(|error| {
-                    Fault::new(Subcode::SchemaValidationError)
-                        .code(code::INVALID_SOAP_BODY)
-                        .reason(format!("MaxTime is {error}."))
-                })?);
-            }
-            _ => reader.skip().map_err(|error| malformed(&error))?,
-        }
-    }
-    let context = context.ok_or_else(invalid)?;
-    let context = context.strip_prefix("uuid:").unwrap_or(&context);
-    body.context = context.parse().map_err(|_| invalid())?;
-    Ok(body)
-}
-
-fn text(reader: &mut Reader<'_>) -> Result<String, Fault> {
-    reader.text_content().map(|text| text.trim().to_owned()).map_err(|error| malformed(&error))
-}
-
-/// An `xs:positiveInteger`; what is larger than fits is as large as fits.
-fn positive(reader: &mut Reader<'_>, name: &str) -> Result<u32, Fault> {
-    let text = text(reader)?;
-    let digits = text.strip_prefix('+').unwrap_or(&text);
-    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    let number = if is_number { digits.parse().unwrap_or(u32::MAX) } else { 0 };
-    if number == 0 {
-        return Err(Fault::new(Subcode::SchemaValidationError)
-            .code(code::INVALID_SOAP_BODY)
-            .reason(format!("{name} is not a positive integer.")));
-    }
-    Ok(number)
-}
-
-fn mode(text: &str) -> Result<Mode, Fault> {
-    match text {
-        "EnumerateEPR" => Ok(Mode::Reference),
-        "EnumerateObjectAndEPR" => Ok(Mode::ObjectAndReference),
-        other => Err(Fault::new(Subcode::UnsupportedFeature)
-            .detail(detail::ENUMERATION_MODE, code::ENUMERATION_MODE_UNSUPPORTED)
-            .reason(format!("The enumeration mode \"{other}\" is not supported."))),
-    }
-}
-
-fn polymorphism_mode(text: &str) -> Result<Polymorphism, Fault> {
-    match text {
-        "IncludeSubClassProperties" => Ok(Polymorphism::IncludeSubClassProperties),
-        "ExcludeSubClassProperties" => Ok(Polymorphism::ExcludeSubClassProperties),
-        "None" => Ok(Polymorphism::None),
-        other => Err(Fault::new(Subcode::PolymorphismModeNotSupported)
-            .reason(format!("The polymorphism mode \"{other}\" is not supported."))),
-    }
-}
-
 /// With all classes only the default mode makes sense (R8.1-6).
 fn polymorphism(target: &Target, body: &EnumerateBody<'_>) -> Result<Polymorphism, Fault> {
     match body.polymorphism {
@@ -460,25 +355,6 @@ fn polymorphism(target: &Target, body: &EnumerateBody<'_>) -> Result<Polymorphis
         }
         mode => Ok(mode.unwrap_or_default()),
     }
-}
-
-/// `n:Expires` as a point in time: a duration or a date, not in the past.
-fn expires(body: &EnumerateBody<'_>, now: Timestamp) -> Result<Option<Timestamp>, Fault> {
-    let Some(text) = &body.expires else { return Ok(None) };
-    let past = || Fault::new(Subcode::InvalidExpirationTime).reason("Expires is zero, negative or in the past.");
-    if text.starts_with(['P', '-']) {
-        return match parse_xs_duration(text) {
-            Ok(Duration::ZERO) | Err(crate::time::DurationError::Negative) => Err(past()),
-            Ok(time) => Ok(chrono::Duration::from_std(time).ok().and_then(|time| now.checked_add_signed(time))),
-            Err(_) => Err(unsupported_expires()),
-        };
-    }
-    let at = chrono::DateTime::parse_from_rfc3339(text).map_err(|_| unsupported_expires())?.to_utc();
-    if at <= now { Err(past()) } else { Ok(Some(at)) }
-}
-
-fn unsupported_expires() -> Fault {
-    Fault::new(Subcode::UnsupportedExpirationType).reason("Expires is neither an xs:duration nor an xs:dateTime.")
 }
 
 /// virt-who asks the version 1 namespace first and logs an error unless this code comes back

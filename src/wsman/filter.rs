@@ -1,26 +1,27 @@
-//! Filters of Enumerate (`ws-management.md` §8): WQL, selector filter, association filter.
+//! Filters of Enumerate (`ws-management.md` §8): WQL, selector filter, association filter, XPath level 1.
 
 use std::sync::Arc;
 
 use smol_str::SmolStr;
 
-use crate::binding::object_path;
+use crate::binding::{InstanceWriter, object_path};
 use crate::cim::wql::{AssociatorsOf, BoundQuery, Query, ReferencesOf, SystemProperties};
-use crate::cim::{CimInstance, CimType, CimValue, ClassDeclaration, ClassName, ObjectPath, PropertyName};
+use crate::cim::{CimError, CimInstance, CimType, CimValue, ClassDeclaration, ClassName, ObjectPath, PropertyName};
 use crate::cimom::{AssociationFilter, InstanceStream, LookupError, Polymorphism};
 use crate::soap::{EndpointReference, Fault, SelectorSet, SelectorValue, Subcode, code};
-use crate::xml::{Event, Fragment, Ns};
+use crate::xml::{Event, Fragment, Ns, Writer};
 
 use super::fault::from_cim;
 use super::service::Service;
 use super::target::Target;
+use super::xpath::{Path, XPATH, is_xpath};
 
 const WQL: &str = "http://schemas.microsoft.com/wbem/wsman/1/WQL";
 const WQL_ALIAS: &str = "http://schemas.dmtf.org/wbem/wsman/1/WQL";
 const SELECTOR: &str = "http://schemas.dmtf.org/wbem/wsman/1/wsman/SelectorFilter";
 const ASSOCIATION: &str = "http://schemas.dmtf.org/wbem/wsman/1/cimbinding/associationFilter";
 /// The dialects a client is told of when it asks for another one.
-const SUPPORTED: &[&str] = &[WQL, SELECTOR, ASSOCIATION];
+const SUPPORTED: &[&str] = &[WQL, SELECTOR, ASSOCIATION, XPATH];
 
 /// What an enumeration brings: the instances, and which of their properties.
 pub(super) struct Selection {
@@ -62,12 +63,11 @@ impl Service {
             self.selector_filter(target, filter, polymorphism)
         } else if dialect.eq_ignore_ascii_case(ASSOCIATION) {
             self.association_filter(target, filter)
+        } else if is_xpath(&dialect) {
+            self.xpath_filter(target, &text_of(filter)?, polymorphism)
         } else {
-            let mut fault = Fault::new(Subcode::FilterDialectRequestedUnavailable).reason(if dialect.is_empty() {
-                "Filters in XPath are not supported; name one of the supported dialects.".to_owned()
-            } else {
-                format!("The filter dialect {dialect} is not supported.")
-            });
+            let mut fault = Fault::new(Subcode::FilterDialectRequestedUnavailable)
+                .reason(format!("The filter dialect {dialect} is not supported."));
             fault.supported_dialects = SUPPORTED;
             Err(fault)
         }
@@ -194,6 +194,29 @@ impl Service {
             instance.as_ref().map_or(true, |instance| {
                 tests.iter().all(|(name, wanted)| equal_values(instance.get(name.as_str()), wanted))
             })
+        });
+        Ok(Selection { stream: Box::new(stream), projection: None })
+    }
+
+    /// XPath filter: an instance passes when the path finds something in its element (§8.6).
+    fn xpath_filter(&self, target: &Target, text: &str, polymorphism: Polymorphism) -> Result<Selection, Fault> {
+        let class = target
+            .class
+            .as_ref()
+            .ok_or_else(|| cannot_process("An XPath filter needs a resource URI that names one class."))?;
+        let path = Path::parse(text).map_err(|error| cannot_process(&error.to_string()))?;
+        let style = target.style.clone();
+        let stream = self.all(target, class, polymorphism)?.filter_map(move |instance| {
+            let instance = match instance {
+                Ok(instance) => instance,
+                Err(error) => return Some(Err(error)),
+            };
+            let mut w = Writer::with_capacity(4096);
+            InstanceWriter { style: &style, precise_arrays: false }.instance(&mut w, &instance);
+            match path.select(w.as_str()) {
+                Ok(found) => (!found.is_empty()).then_some(Ok(instance)),
+                Err(error) => Some(Err(CimError::failed(format!("an instance cannot be searched: {error}")))),
+            }
         });
         Ok(Selection { stream: Box::new(stream), projection: None })
     }

@@ -1,22 +1,17 @@
 //! Fragment-level Get: XPath level 1 on one instance (`ws-management.md` §6.8).
 
 use crate::binding::InstanceWriter;
-use crate::cim::{CimInstance, CimType, CimValue};
+use crate::cim::{CimInstance, CimType};
 use crate::soap::{Fault, FragmentTransfer, Subcode, code};
-use crate::xml::Writer;
+use crate::xml::{Ns, Writer};
 
 use super::service::Answer;
+use super::xpath::{Found, Path, Tail, XPATH, is_xpath};
 
-const XPATH: &str = "http://www.w3.org/TR/1999/REC-xpath-19991116";
-const XPATH_LEVEL_1: &str = "http://schemas.dmtf.org/wbem/wsman/1/wsman/xpath_level_1.xsd";
-
-/// A relative path: a property, perhaps one member of an array, perhaps only the text.
+/// A relative path into an instance; its first step is a property.
 pub(super) struct FragmentPath {
     expression: String,
-    property: String,
-    /// One-based.
-    position: Option<usize>,
-    text_only: bool,
+    path: Path,
 }
 
 impl FragmentPath {
@@ -26,11 +21,7 @@ impl FragmentPath {
             return Err(Fault::new(Subcode::InvalidMessageInformationHeader)
                 .reason("The header FragmentTransfer must be marked mustUnderstand."));
         }
-        if let Some(dialect) = &header.dialect
-            && !dialect.is_empty()
-            && !dialect.eq_ignore_ascii_case(XPATH)
-            && !dialect.eq_ignore_ascii_case(XPATH_LEVEL_1)
-        {
+        if let Some(dialect) = header.dialect.as_deref().filter(|dialect| !is_xpath(dialect)) {
             return Err(Fault::new(Subcode::FragmentDialectNotSupported)
                 .reason(format!("The fragment dialect {dialect} is not supported; use {XPATH}.")));
         }
@@ -40,98 +31,68 @@ impl FragmentPath {
                 .code(code::INVALID_FRAGMENT_PATH_BLANK)
                 .reason("The fragment expression is empty."));
         }
-        Self::parse_expression(expression).ok_or_else(|| {
-            Fault::new(Subcode::FragmentCannotProcessFilter).reason(format!(
-                "The fragment expression \"{expression}\" is not Property, Property[n] or Property/text()."
-            ))
-        })
-    }
-
-    fn parse_expression(expression: &str) -> Option<Self> {
-        let (path, text_only) = match expression.strip_suffix("/text()") {
-            Some(path) => (path.trim_end(), true),
-            None => (expression, false),
-        };
-        let (name, position) = match path.strip_suffix(']') {
-            Some(indexed) => {
-                let (name, position) = indexed.split_once('[')?;
-                (name.trim(), Some(position.trim().parse().ok().filter(|position| *position > 0)?))
-            }
-            None => (path, None),
-        };
-        // A prefix is matched by local name.
-        let local = name.rsplit_once(':').map_or(name, |(_, local)| local);
-        let is_name = !local.is_empty() && local.chars().all(|c| c.is_alphanumeric() || c == '_');
-        is_name.then(|| Self { expression: expression.to_owned(), property: local.to_owned(), position, text_only })
+        let path = Path::parse(expression).map_err(|error| cannot_process(format!("In \"{expression}\", {error}.")))?;
+        if path.is_absolute || path.steps.is_empty() {
+            return Err(cannot_process(format!("\"{expression}\" does not begin with a property.")));
+        }
+        Ok(Self { expression: expression.to_owned(), path })
     }
 
     /// The answer: `w:XmlFragment` with the addressed part, and the header repeated.
     pub(super) fn answer(&self, writer: &InstanceWriter<'_>, instance: &CimInstance) -> Result<Answer, Fault> {
-        let property = instance.class().property(&self.property).ok_or_else(|| {
-            Fault::new(Subcode::FragmentCannotProcessFilter).reason(format!(
-                "Class {} has no property {}.",
-                instance.class().name(),
-                self.property
-            ))
-        })?;
-        let is_structured = property.ty == CimType::Reference || property.embedded_class.is_some();
-        if self.text_only && is_structured && property.ty == CimType::Reference {
-            return Err(Fault::new(Subcode::FragmentCannotProcessFilter)
-                .reason(format!("Property {} is a reference and has no text.", self.property)));
+        let name = self.path.steps.first().map_or("", |step| step.name.as_str());
+        let property = instance
+            .class()
+            .property(name)
+            .ok_or_else(|| cannot_process(format!("Class {} has no property {name}.", instance.class().name())))?;
+        let is_deep = self.path.steps.len() > 1;
+        if property.ty == CimType::Reference && (is_deep || self.path.tail != Tail::Element) {
+            return Err(cannot_process(format!("Property {name} is a reference, which is read as a whole.")));
         }
-        let value = self.select(instance.get(&self.property));
-        let mut w = Writer::with_capacity(1024);
-        let class = instance.class().name().as_str();
-        let empty = value.as_array().is_some_and(<[CimValue]>::is_empty)
-            || (value.is_null() && (property.is_array || self.text_only || self.position.is_some()));
-        if empty {
-            w.empty_with(
-                "w:XmlFragment",
-                &[("xmlns:xsi", "http://www.w3.org/2001/XMLSchema-instance"), ("xsi:nil", "true")],
-            );
-        } else {
-            let uri = writer.style.class_uri(class);
-            let attributes = [
-                ("xmlns:xsi", "http://www.w3.org/2001/XMLSchema-instance"),
-                ("xmlns:p", uri.as_str()),
-                ("xmlns:cim", "http://schemas.dmtf.org/wbem/wscim/1/common"),
-            ];
-            w.element_with("w:XmlFragment", &attributes, |w| {
-                if self.text_only {
-                    for item in value.as_array().unwrap_or(std::slice::from_ref(&value)) {
-                        text_of(w, item);
-                    }
-                } else {
-                    writer.value(w, "p:", property.name.as_str(), &value);
-                }
-            });
+        let mut element = Writer::with_capacity(4096);
+        writer.instance(&mut element, instance);
+        let found = self
+            .path
+            .select(element.as_str())
+            .map_err(|error| Fault::new(Subcode::InternalError).reason(format!("The instance is not XML: {error}.")))?;
+        if found.is_empty() && is_deep && !instance.get(name).is_null() {
+            return Err(cannot_process(format!("\"{}\" leads to no element of the instance.", self.expression)));
         }
         let mut headers = Writer::default();
         headers.element_with("w:FragmentTransfer", &[("s:mustUnderstand", "true"), ("Dialect", XPATH)], |w| {
             w.text(&self.expression);
         });
-        Ok(Answer { body: w.finish(), headers: headers.finish() })
-    }
-
-    fn select(&self, value: &CimValue) -> CimValue {
-        match (self.position, value) {
-            (None, value) => value.clone(),
-            (Some(position), CimValue::Array(items)) => items.get(position - 1).cloned().unwrap_or_default(),
-            (Some(1), scalar) => scalar.clone(),
-            (Some(_), _) => CimValue::Null,
-        }
+        Ok(Answer { body: wrap(&found), headers: headers.finish() })
     }
 }
 
-/// The bare text of a scalar, as the element would hold it.
-fn text_of(w: &mut Writer, value: &CimValue) {
-    match value {
-        CimValue::String(text) => w.text(text),
-        CimValue::DateTime(value) => w.text(&value.to_xml_text()),
-        other => {
-            if let Some(crate::cim::KeyValue::Text(text)) = crate::cim::KeyValue::from_value(other) {
-                w.text(&text);
-            }
+/// What was found, in `w:XmlFragment`, with the declarations the elements were under.
+fn wrap(found: &[Found<'_>]) -> String {
+    let mut w = Writer::with_capacity(1024);
+    if found.is_empty() {
+        w.empty_with("w:XmlFragment", &[("xmlns:xsi", Ns::Xsi.uri()), ("xsi:nil", "true")]);
+        return w.finish();
+    }
+    let mut declarations: Vec<(String, &str)> = Vec::new();
+    if let Some(Found::Element(first)) = found.first() {
+        for (prefix, namespace) in first.bindings().iter().filter(|(prefix, _)| !prefix.is_empty()) {
+            let attribute = format!("xmlns:{prefix}");
+            declarations.retain(|(known, _)| *known != attribute);
+            declarations.push((attribute, namespace.uri()));
         }
     }
+    let attributes: Vec<(&str, &str)> = declarations.iter().map(|(name, uri)| (name.as_str(), *uri)).collect();
+    w.element_with("w:XmlFragment", &attributes, |w| {
+        for one in found {
+            match one {
+                Found::Element(element) => w.raw(element.as_str()),
+                Found::Text(text) => w.text(text),
+            }
+        }
+    });
+    w.finish()
+}
+
+fn cannot_process(reason: String) -> Fault {
+    Fault::new(Subcode::FragmentCannotProcessFilter).reason(reason)
 }

@@ -3,8 +3,12 @@
 //! A request passes once: text → [`Envelope`](crate::soap::Envelope) → checked headers → operation →
 //! object manager → text. This module knows no provider and no engine.
 
+mod class_schema;
+mod configuration;
+mod configuration_documents;
 mod contexts;
 mod enumeration;
+mod enumeration_body;
 mod fault;
 mod filter;
 mod fragment;
@@ -15,7 +19,8 @@ mod request;
 mod service;
 mod target;
 mod transfer;
+mod xpath;
 
 pub use contexts::EnumerationContexts;
-pub use options::{Identity, Limits, ServiceOptions};
+pub use options::{ConfigurationView, Identity, Limits, ListenerView, ServiceOptions};
 pub use service::{Encoding, Outbound, Service};

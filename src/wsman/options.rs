@@ -1,5 +1,6 @@
 //! What the service is told at start.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use smol_str::SmolStr;
@@ -53,6 +54,55 @@ impl Default for Identity {
     }
 }
 
+/// What the configuration resources tell beside the limits (`ws-management.md` §15). The protocol layer
+/// shows it and does not act on it.
+#[derive(Clone, Debug)]
+pub struct ConfigurationView {
+    /// `Service/Auth/Basic`
+    pub basic: bool,
+    /// `Service/Auth/Negotiate`
+    pub negotiate: bool,
+    /// `Service/Auth/CbtHardeningLevel`
+    pub cbt_hardening_level: &'static str,
+    /// `Service/AllowUnencrypted`
+    pub allow_unencrypted: bool,
+    /// `Service/MaxConnections`
+    pub max_connections: u32,
+    /// `Service/MaxPacketRetrievalTimeSeconds`
+    pub max_packet_retrieval_time: Duration,
+    /// The listeners.
+    pub listeners: Vec<ListenerView>,
+}
+
+/// A listener as the configuration resources show it.
+#[derive(Clone, Debug)]
+pub struct ListenerView {
+    /// Where it listens; an unspecified address stands for all of them.
+    pub address: SocketAddr,
+    /// Whether it wants TLS.
+    pub tls: bool,
+    /// `Hostname`
+    pub host_name: SmolStr,
+    /// `CertificateThumbprint`; empty without TLS.
+    pub certificate_thumbprint: SmolStr,
+    /// `ListeningOn`
+    pub listening_on: Vec<IpAddr>,
+}
+
+impl Default for ConfigurationView {
+    fn default() -> Self {
+        Self {
+            basic: true,
+            negotiate: false,
+            cbt_hardening_level: "None",
+            allow_unencrypted: false,
+            max_connections: 300,
+            max_packet_retrieval_time: Duration::from_secs(120),
+            listeners: Vec::new(),
+        }
+    }
+}
+
 /// Everything the service is told at start.
 #[derive(Clone, Debug)]
 pub struct ServiceOptions {
@@ -64,6 +114,8 @@ pub struct ServiceOptions {
     pub default_namespace: SmolStr,
     /// The host name: `Machine` of faults and `__SERVER` of WQL.
     pub machine: SmolStr,
+    /// What the configuration resources tell.
+    pub configuration: ConfigurationView,
 }
 
 impl Default for ServiceOptions {
@@ -73,6 +125,7 @@ impl Default for ServiceOptions {
             identity: Identity::default(),
             default_namespace: SmolStr::new_static("root/virtualization/v2"),
             machine: SmolStr::new_static("localhost"),
+            configuration: ConfigurationView::default(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use crate::binding::ResourceUri;
 use crate::cimom::{ObjectManager, Principal};
 use crate::soap::{Envelope, Fault, Headers, ResponseHeader, Subcode, action, code, detail, write_response};
 use crate::time::{Clock, IdSource, Timestamp};
@@ -174,7 +175,8 @@ impl Service {
         let request = Request::check(self, principal, envelope, encoding, now)?;
         let answer = match self.dispatch(&request).await {
             Ok(answer) => answer,
-            // Everything past the resource URI is about a CIM resource (`ws-management.md` §14.2).
+            // Only faults about CIM and schema resources carry a CIM error (`ws-management.md` §14.2).
+            Err(fault) if names_configuration(envelope) => return Err(Fault { cim_error: None, ..fault }),
             Err(fault) => return Err(add_cim_error(fault)),
         };
         let response_action = format!("{}Response", request.action);
@@ -223,4 +225,9 @@ impl Service {
         let body = fault.write(&message_id, relates_to, &self.options.machine, &extra);
         Outbound { is_fault: true, body }
     }
+}
+
+fn names_configuration(envelope: &Envelope<'_>) -> bool {
+    let uri = envelope.headers.resource_uri.as_deref();
+    uri.is_some_and(|uri| matches!(ResourceUri::parse(uri), ResourceUri::Configuration(_)))
 }

@@ -11,6 +11,7 @@ use crate::cim::{
 use crate::cimom::CallContext;
 use crate::soap::{Fault, SelectorSet, SelectorValue, Subcode, code, detail};
 
+use super::configuration::Configuration;
 use super::fault::{from_argument, from_cim, from_selectors};
 use super::request::Request;
 use super::service::Service;
@@ -32,11 +33,9 @@ pub(super) struct Target {
 impl Target {
     /// The class, or the fault for an operation that needs one.
     pub(super) fn class(&self) -> Result<&Arc<ClassDeclaration>, Fault> {
-        self.class.as_ref().ok_or_else(|| {
-            Fault::new(Subcode::ActionNotSupported)
-                .detail(detail::ACTION_MISMATCH, code::ACTION_MISMATCH)
-                .reason("The resource URI names all classes; this operation needs one class.")
-        })
+        self.class
+            .as_ref()
+            .ok_or_else(|| action_mismatch("The resource URI names all classes; this operation needs one class."))
     }
 
     /// The path the selectors make.
@@ -51,8 +50,27 @@ impl Target {
 
 /// The resource of a request, before its selectors are looked at.
 pub(super) enum Resource {
+    /// Instances of CIM classes.
     Cim(Box<Target>),
-    ClassSchema,
+    /// Class definitions; the class when the URI names one.
+    ClassSchema(Option<SmolStr>),
+    /// The configuration of the service.
+    Configuration(Configuration),
+}
+
+impl Resource {
+    /// A CIM resource; the others answer that the action does not apply.
+    pub(super) fn into_cim(self) -> Result<Box<Target>, Fault> {
+        match self {
+            Self::Cim(target) => Ok(target),
+            Self::ClassSchema(_) => {
+                Err(action_mismatch("Class definitions can be read with Get and Enumerate, and nothing else."))
+            }
+            Self::Configuration(_) => {
+                Err(action_mismatch("Configuration resources can be read with Get and Enumerate, and nothing else."))
+            }
+        }
+    }
 }
 
 impl Service {
@@ -76,9 +94,10 @@ impl Service {
                 let cx = call_context(request, schema.name());
                 Ok(Resource::Cim(Box::new(Target { cx, style, family, class, keys })))
             }
-            ResourceUri::ClassSchema => Ok(Resource::ClassSchema),
+            ResourceUri::ClassSchema(class) => Ok(Resource::ClassSchema(class)),
             ResourceUri::WsCimSchema => Err(Fault::new(Subcode::UnsupportedFeature)
                 .reason("Class definitions are not offered in the WS-CIM format; ask for CIM-XML.")),
+            ResourceUri::Configuration(path) => Ok(Resource::Configuration(Configuration::parse(&path)?)),
             ResourceUri::Unknown => Err(Fault::new(Subcode::DestinationUnreachable)
                 .detail(detail::INVALID_RESOURCE_URI, code::INVALID_RESOURCE_URI)
                 .reason(if uri.is_empty() {
@@ -89,17 +108,17 @@ impl Service {
         }
     }
 
-    /// A CIM resource; class schemas answer that the action does not apply.
+    /// A CIM resource; the others answer that the action does not apply.
     pub(super) fn cim_target(&self, request: &Request<'_, '_>) -> Result<Box<Target>, Fault> {
-        match self.target(request)? {
-            Resource::Cim(target) => Ok(target),
-            Resource::ClassSchema => Err(Fault::new(Subcode::ActionNotSupported)
-                .detail(detail::ACTION_MISMATCH, code::ACTION_MISMATCH)
-                .reason("Class definitions are not offered by this version of the service.")),
-        }
+        self.target(request)?.into_cim()
     }
 
-    fn namespace_of(&self, uri: Option<&str>, selected: Option<&str>) -> Result<&Arc<NamespaceSchema>, Fault> {
+    /// The namespace that the URI or the selector names, or the default one.
+    pub(super) fn namespace_of(
+        &self,
+        uri: Option<&str>,
+        selected: Option<&str>,
+    ) -> Result<&Arc<NamespaceSchema>, Fault> {
         if let (Some(uri), Some(selected)) = (uri, selected)
             && !namespace_eq(uri, selected)
         {
@@ -110,6 +129,11 @@ impl Service {
         let name = uri.or(selected).unwrap_or(&self.options.default_namespace);
         self.manager.namespace(name).map_err(|error| from_cim(&error))
     }
+}
+
+/// The fault for an action that does not apply to its resource.
+pub(super) fn action_mismatch(reason: impl Into<String>) -> Fault {
+    Fault::new(Subcode::ActionNotSupported).detail(detail::ACTION_MISMATCH, code::ACTION_MISMATCH).reason(reason)
 }
 
 fn call_context(request: &Request<'_, '_>, namespace: &SmolStr) -> CallContext {
@@ -136,10 +160,10 @@ pub(super) fn class_of<'s>(schema: &'s NamespaceSchema, name: &str) -> Result<&'
     })
 }
 
-type Selected = (Vec<(PropertyName, KeyValue)>, Option<SmolStr>);
+pub(super) type Selected = (Vec<(PropertyName, KeyValue)>, Option<SmolStr>);
 
 /// The selectors as keys, `__cimnamespace` apart.
-fn selectors(request: &Request<'_, '_>) -> Result<Selected, Fault> {
+pub(super) fn selectors(request: &Request<'_, '_>) -> Result<Selected, Fault> {
     static NONE: SelectorSet<'static> = SelectorSet { selectors: Vec::new() };
     let set = match &request.headers.selectors {
         None => &NONE,

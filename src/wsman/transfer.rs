@@ -9,35 +9,43 @@ use super::fault::from_lookup;
 use super::fragment::FragmentPath;
 use super::request::Request;
 use super::service::{Answer, Service};
-use super::target::Target;
+use super::target::{Resource, Target, action_mismatch};
 
 impl Service {
     /// Get (`ws-management.md` §6.2), or Get of a fragment (§6.8).
     pub(super) fn get(&self, request: &Request<'_, '_>) -> Result<Answer, Fault> {
-        let target = self.cim_target(request)?;
-        let class = target.class()?;
-        let instance =
-            self.manager.find(&target.cx, class, &target.path(class)).map_err(|error| get_fault(&target, &error))?;
-        let writer = InstanceWriter { style: &target.style, precise_arrays: request.precise_arrays };
-        let answer = match &request.headers.fragment_transfer {
-            None => {
-                let mut w = Writer::with_capacity(4096);
-                writer.instance(&mut w, &instance);
-                Answer::body(w.finish())
-            }
-            Some(header) => FragmentPath::parse(header)?.answer(&writer, &instance)?,
+        let answer = match self.target(request)? {
+            Resource::Cim(target) => self.get_instance(request, &target)?,
+            Resource::ClassSchema(class) => self.get_class(request, class.as_deref())?,
+            Resource::Configuration(resource) => self.get_configuration(request, resource)?,
         };
         fits(request, answer)
     }
 
-    /// Put, Create and Delete: the class is checked, then the documented fault.
+    fn get_instance(&self, request: &Request<'_, '_>, target: &Target) -> Result<Answer, Fault> {
+        let class = target.class()?;
+        let instance =
+            self.manager.find(&target.cx, class, &target.path(class)).map_err(|error| get_fault(target, &error))?;
+        let writer = InstanceWriter { style: &target.style, precise_arrays: request.precise_arrays };
+        match &request.headers.fragment_transfer {
+            None => {
+                let mut w = Writer::with_capacity(4096);
+                writer.instance(&mut w, &instance);
+                Ok(Answer::body(w.finish()))
+            }
+            Some(header) => FragmentPath::parse(header)?.answer(&writer, &instance),
+        }
+    }
+
+    /// Put, Create and Delete: the resource is checked, then the documented fault.
     pub(super) fn refuse_transfer(&self, request: &Request<'_, '_>) -> Result<Answer, Fault> {
-        let target = self.cim_target(request)?;
+        let target = match self.target(request)? {
+            Resource::Configuration(resource) => return Err(self.refuse_configuration(request, resource)),
+            other => other.into_cim()?,
+        };
         let class = target.class()?;
         let operation = request.action.rsplit('/').next().unwrap_or_default();
-        Err(Fault::new(Subcode::ActionNotSupported)
-            .detail(detail::ACTION_MISMATCH, code::ACTION_MISMATCH)
-            .reason(format!("{operation} is not supported for class {}.", class.name())))
+        Err(action_mismatch(format!("{operation} is not supported for class {}.", class.name())))
     }
 }
 
@@ -48,6 +56,16 @@ fn get_fault(target: &Target, error: &LookupError) -> Fault {
         LookupError::NoKeys(..) if target.family == UriFamily::Wmi => fault.code(code::INVALID_URI_WMI_SINGLETON),
         _ => fault,
     }
+}
+
+/// Refuses the fragment header on a resource that is read as a whole (R7.7-1).
+pub(super) fn no_fragments(request: &Request<'_, '_>) -> Result<(), Fault> {
+    if request.headers.fragment_transfer.is_none() {
+        return Ok(());
+    }
+    Err(Fault::new(Subcode::UnsupportedFeature)
+        .detail(detail::FRAGMENT_LEVEL_ACCESS, code::FRAGMENT_TRANSFER_NOT_SUPPORTED)
+        .reason("This resource can be read as a whole only."))
 }
 
 /// Room for the envelope around the body.

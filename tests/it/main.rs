@@ -7,11 +7,15 @@ mod backend_contract;
 #[cfg(test)]
 mod captures;
 #[cfg(test)]
+mod class_schema;
+#[cfg(test)]
 mod client;
 #[cfg(test)]
 mod codecs;
 #[cfg(test)]
 mod config;
+#[cfg(test)]
+mod config_resources;
 #[cfg(test)]
 mod engine_commands;
 #[cfg(test)]
@@ -24,6 +28,8 @@ mod engine_kill;
 mod engine_model;
 #[cfg(test)]
 mod engine_support;
+#[cfg(test)]
+mod exchange;
 #[cfg(test)]
 mod fuzz_regression;
 #[cfg(test)]
@@ -52,3 +58,5 @@ mod transport;
 mod tree;
 #[cfg(test)]
 mod wsman;
+#[cfg(test)]
+mod xpath;

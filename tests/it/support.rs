@@ -13,7 +13,7 @@ use wsnapd::cimom::{CallContext, MethodArguments, MethodResult, ObjectManager, P
 use wsnapd::engine::{CreateSnapshot, Engine, EngineOptions, Outcome, SnapshotSettings, SnapshotType, SqliteStore};
 use wsnapd::providers::{self, ProviderOptions, generated, storage};
 use wsnapd::time::{Clock, Guid, ManualClock, SequentialIds, Timestamp};
-use wsnapd::wsman::{Service, ServiceOptions};
+use wsnapd::wsman::{ConfigurationView, ListenerView, Service, ServiceOptions};
 
 /// The machine that runs; the requests of the `wsman` command line name it.
 pub(crate) const RUNNING: &str = "5C1C2F40-0000-4000-8000-000000000001";
@@ -88,7 +88,8 @@ impl TestServer {
         storage::register(&mut registry, &schema, Arc::clone(&engine), HOST).expect("the storage classes are there");
         assert_eq!(registry.unknown_classes(&schema), Vec::<String>::new());
         let manager = Arc::new(ObjectManager::new(schema, registry));
-        let options = ServiceOptions { machine: HOST.into(), ..ServiceOptions::default() };
+        let options =
+            ServiceOptions { machine: HOST.into(), configuration: configuration(), ..ServiceOptions::default() };
         let service = Service::new(Arc::clone(&manager), Arc::<ManualClock>::clone(&clock), ids, options);
         Self { engine, manager, service, principal: Principal::authenticated("admin"), clock, directory }
     }
@@ -158,6 +159,22 @@ impl TestServer {
     /// What a reference of the storage namespace leads to.
     pub(crate) fn resolve(&self, path: &ObjectPath) -> Option<CimInstance> {
         self.manager.resolve(&self.context(STORAGE), path).expect("the provider answers")
+    }
+}
+
+/// The listeners the server would have: one for everybody with TLS, one for the host itself without.
+fn configuration() -> ConfigurationView {
+    let listener = |address: &str, tls| ListenerView {
+        address: address.parse().expect("an address"),
+        tls,
+        host_name: HOST.into(),
+        certificate_thumbprint: if tls { "0A1B2C".into() } else { "".into() },
+        listening_on: vec!["127.0.0.1".parse().expect("an address"), "10.0.0.9".parse().expect("an address")],
+    };
+    ConfigurationView {
+        max_connections: 77,
+        listeners: vec![listener("0.0.0.0:5986", true), listener("127.0.0.1:5985", false)],
+        ..ConfigurationView::default()
     }
 }
 

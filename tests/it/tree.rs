@@ -59,16 +59,15 @@ impl Node {
                 Event::Text(content) => open.last_mut().expect("the document is open").text.push_str(&content),
                 Event::GeneralRef(reference) => {
                     let name: &str = &reference;
-                    let text = match name {
-                        "lt" => "<",
-                        "gt" => ">",
-                        "amp" => "&",
-                        "quot" => "\"",
-                        "apos" => "'",
-                        number if number.starts_with('#') => "\u{fffd}",
-                        other => panic!("entity {other} is not declared"),
+                    let character = match name {
+                        "lt" => '<',
+                        "gt" => '>',
+                        "amp" => '&',
+                        "quot" => '"',
+                        "apos" => '\'',
+                        other => numeric(other).unwrap_or_else(|| panic!("entity {other} is not declared")),
                     };
-                    open.last_mut().expect("the document is open").text.push_str(text);
+                    open.last_mut().expect("the document is open").text.push(character);
                 }
                 Event::Eof => break,
                 _ => {}
@@ -94,4 +93,14 @@ impl Node {
     pub(crate) fn find(&self, local: &str) -> Option<&Self> {
         if self.local == local { Some(self) } else { self.children.iter().find_map(|child| child.find(local)) }
     }
+}
+
+/// The character of a numeric reference, `#` first.
+fn numeric(name: &str) -> Option<char> {
+    let number = name.strip_prefix('#')?;
+    let code = match number.strip_prefix('x') {
+        Some(digits) => u32::from_str_radix(digits, 16).ok()?,
+        None => number.parse().ok()?,
+    };
+    char::from_u32(code)
 }

@@ -189,12 +189,12 @@ fn ask(service: &Service, request: &Ask) -> String {
 }
 
 /// The text between two marks, the first time they occur.
-fn between<'t>(text: &'t str, start: &str, end: &str) -> &'t str {
+pub(crate) fn between<'t>(text: &'t str, start: &str, end: &str) -> &'t str {
     text.split_once(start).and_then(|(_, rest)| rest.split_once(end)).map_or("", |(inner, _)| inner)
 }
 
 /// Subcode, fault detail and code of a fault: `w:InvalidSelectors/UnexpectedSelectors/2150858843`.
-fn fault_of(body: &str) -> String {
+pub(crate) fn fault_of(body: &str) -> String {
     let subcode = between(body, "<s:Subcode><s:Value>", "</s:Value>");
     let subcode = if subcode.is_empty() { between(body, "<s:Code><s:Value>", "</s:Value>") } else { subcode };
     let detail = between(body, "/faultDetail/", "</w:FaultDetail>");
@@ -628,7 +628,7 @@ fn wrong_resources_and_selectors_get_the_standard_fault() {
         (
             "class schema",
             resource("http://schemas.dmtf.org/wbem/cim-xml/2/cim-schema/2/*"),
-            "a:ActionNotSupported/ActionMismatch/2150858801",
+            "w:InvalidSelectors/UnexpectedSelectors/2150858843",
         ),
         ("all classes", resource(&format!("{V2}/*")), "a:ActionNotSupported/ActionMismatch/2150858801"),
         (
@@ -756,7 +756,7 @@ fn wrong_enumerations_get_the_standard_fault() {
             enumerate(&filter("http://schemas.dmtf.org/wbem/cql/1/dsp0202.pdf", "SELECT * FROM CIM_Job")),
             "n:FilterDialectRequestedUnavailable//2150858777",
         ),
-        ("XPath", enumerate("<w:Filter>JobState</w:Filter>"), "n:FilterDialectRequestedUnavailable//2150858777"),
+        ("XPath beyond level 1", enumerate("<w:Filter>//JobState</w:Filter>"), "n:CannotProcessFilter//2150858778"),
         ("WQL", enumerate(&filter(WQL, "SELECT FROM")), cannot),
         ("WQL class", Ask::enumerate("*", &filter(WQL, "SELECT * FROM NoSuchClass")), cannot),
         ("WQL property", enumerate(&filter(WQL, "SELECT * FROM Msvm_ConcreteJob WHERE Foo = 1")), cannot),

@@ -1,5 +1,8 @@
 """NTLM under Negotiate with the clients that people have, sealed over plain HTTP and bare over HTTPS."""
 
+import pathlib
+import subprocess
+import tempfile
 import unittest
 from urllib.parse import urlsplit
 
@@ -89,3 +92,33 @@ class Ntlm(unittest.TestCase):
         status, body = client.post(wsman.identify_envelope())
         self.assertEqual(500, status)
         self.assertIn(b"AccessDenied", body)
+
+
+class Users(unittest.TestCase):
+    """`wsnapd user` keeps an NT hash only for those who are to have one."""
+
+    def test_the_hash_comes_and_goes(self):
+        with tempfile.TemporaryDirectory() as name:
+            directory = pathlib.Path(name)
+            file, password = directory / "users", directory / "password"
+            password.write_text("Passw0rd!\n")
+
+            def user(*arguments):
+                command = [server.BINARY, "user", *arguments, "--users-file", file]
+                return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+
+            given = ["--password-file", password]
+            marker = ":$NT$fc525c9683e8fe067095ba2ddc971889\n"
+            user("add", "alice", *given)
+            self.assertNotIn("$NT$", file.read_text())
+            user("passwd", "alice", "--ntlm", *given)
+            self.assertIn(marker, file.read_text())
+            self.assertEqual("alice\tNTLM\n", user("list"))
+            password.write_text("another\n")
+            user("passwd", "alice", *given)
+            self.assertIn("$NT$", file.read_text())
+            self.assertNotIn(marker, file.read_text())
+            user("passwd", "alice", "--no-ntlm", *given)
+            self.assertNotIn("$NT$", file.read_text())
+            self.assertEqual("alice\n", user("list"))
+            self.assertEqual(0o600, file.stat().st_mode & 0o777)

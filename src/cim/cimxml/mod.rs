@@ -20,7 +20,7 @@ mod encode;
 mod error;
 mod reference;
 
-pub use class::{ClassContent, encode_class, encode_class_into};
+pub use class::{ClassContent, encode_class, encode_class_into, write_class_path};
 pub use decode::{decode_instance, read_instance};
 pub use encode::{encode_instance, encode_instance_into};
 pub use error::CimXmlError;

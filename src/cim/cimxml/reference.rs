@@ -186,7 +186,8 @@ pub(super) fn write_reference(w: &mut Writer, path: &ObjectPath) {
     });
 }
 
-fn write_namespace(w: &mut Writer, namespace: &str) {
+/// Writes a LOCALNAMESPACEPATH.
+pub(super) fn write_namespace(w: &mut Writer, namespace: &str) {
     w.element("LOCALNAMESPACEPATH", |w| {
         for part in namespace.split(['/', '\\']).filter(|part| !part.is_empty()) {
             w.empty_with("NAMESPACE", &[("NAME", part)]);

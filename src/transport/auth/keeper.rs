@@ -33,8 +33,8 @@ use super::users::UsersFile;
 
 /// Passwords that may wait to be checked.
 const QUEUE: usize = 64;
-/// Requests that may wait for the same check.
-const WAITERS: usize = 256;
+/// Requests that may wait for the same check: more than there are connections, as all of them may come at once.
+const WAITERS: usize = 16_384;
 /// Pairs that are remembered. One user has a few spellings of the name.
 const REMEMBERED: usize = 4096;
 /// How often the file is looked at while anything is remembered.

@@ -372,7 +372,7 @@ fn a_class_is_written_as_a_declaration() {
     for part in [
         r#"<CLASS NAME="T_Inner" SUPERCLASS="T_Base" DERIVATION="T_Base">"#,
         r#"<PROPERTY NAME="InstanceID" TYPE="string" CLASSORIGIN="T_Base" PROPAGATED="true">"#,
-        r#"NAME="Key" TYPE="boolean""#,
+        r#"<QUALIFIER NAME="key" TYPE="boolean" PROPAGATED="true" OVERRIDABLE="false"><VALUE>true</VALUE></QUALIFIER>"#,
         r#"<QUALIFIER NAME="EmbeddedInstance" TYPE="string"><VALUE>T_Inner</VALUE></QUALIFIER>"#,
     ] {
         assert!(text.contains(part), "{part} in {text}");
