@@ -160,7 +160,7 @@ impl UsersFile {
     /// When it cannot be written; the old file is then still there.
     pub fn save(&self, path: &Path) -> Result<(), UsersError> {
         let mut text = Zeroizing::new(String::with_capacity(256 * (self.users.len() + 1)));
-        text.push_str("# name:hash, or name:hash:$NT$hash, one user a line; written by `wsnapd user`\n");
+        text.push_str("# name:hash, or name:hash:NT-hash, one user a line; written by `wsnapd user`\n");
         for user in self.users.values() {
             write!(text, "{}:{}", user.name, user.hash).ok();
             if let Some(nt) = &user.nt {
