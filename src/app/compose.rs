@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use smol_str::SmolStr;
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -28,6 +29,8 @@ use super::sources::{RandomIds, SystemClock};
 
 /// How often enumerations that idled too long are forgotten.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// How often pools, volumes and the states of machines are looked at again.
+const REFRESH_EVERY: Duration = Duration::from_secs(5);
 
 /// A serving program.
 pub struct Running {
@@ -67,7 +70,7 @@ impl Running {
         let server = Server::new(Arc::clone(&service), auth, limits(&config));
         let token = stop.clone();
         let server = tokio::spawn(async move { server.serve(listeners, token).await });
-        let sweeper = tokio::spawn(sweep(service, stop.clone()));
+        let sweeper = tokio::spawn(sweep(service, Arc::clone(&engine), stop.clone()));
         Ok(Self { addresses, certificate, tls, engine, stop, server, sweeper })
     }
 
@@ -94,6 +97,11 @@ impl Running {
     /// When it cannot be used; the old one stays.
     pub(super) fn reload(&self) -> Result<(), TlsError> {
         self.tls.as_ref().map_or(Ok(()), |tls| tls.reload())
+    }
+
+    /// Returns once another server has taken over the data directory.
+    pub(super) async fn lease_lost(&self) {
+        self.engine.lease_lost().await;
     }
 
     /// Takes no new requests, waits for those under way, and for the jobs as long as the engine allows.
@@ -294,9 +302,20 @@ fn count(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-async fn sweep(service: Arc<Service>, stop: CancellationToken) {
-    let mut ticks = tokio::time::interval(SWEEP_EVERY);
-    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        service.sweep();
+/// Ended jobs are forgotten by the engine itself.
+async fn sweep(service: Arc<Service>, engine: Arc<Engine>, stop: CancellationToken) {
+    let mut sweeps = tokio::time::interval(SWEEP_EVERY);
+    let mut looks = tokio::time::interval(REFRESH_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            _ = sweeps.tick() => service.sweep(),
+            _ = looks.tick() => {
+                if let Some(Err(error)) = stop.run_until_cancelled(engine.refresh()).await {
+                    warn!(%error, "Pools, volumes and machines cannot be looked at");
+                }
+            }
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Why the program does not start.
+//! Why the program does not start, or does not go on.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use crate::transport::auth::{KeeperError, UserNameError, UsersError};
 
 use super::certificate::CertificateError;
 
-/// Why the program does not start. The message says what failed, its sources why.
+/// Why the program does not start or go on. The message says what failed, its sources why.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AppError {
@@ -59,6 +59,9 @@ pub enum AppError {
     /// The engine.
     #[error("the engine cannot be started")]
     Engine(#[from] EngineError),
+    /// The lease on the records is lost.
+    #[error("another server has taken over the data directory")]
+    LeaseLost,
     /// A built-in class does not compile, or a provider serves a class that does not exist.
     #[error("the built-in schema is wrong:\n{0}")]
     Schema(String),

@@ -42,26 +42,30 @@ impl Running {
     /// reads the certificate again. Under systemd it says when it is ready.
     ///
     /// # Errors
-    /// When signals cannot be received.
+    /// When signals cannot be received, and when another server has taken over the data directory.
     pub async fn run_until_signal(self) -> Result<(), AppError> {
         let mut terminate = signal(SignalKind::terminate()).map_err(AppError::System)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(AppError::System)?;
         let mut hangup = signal(SignalKind::hangup()).map_err(AppError::System)?;
         notify_systemd(sd_notify::NotifyState::Ready);
-        loop {
+        let result = loop {
             tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break Ok(()),
+                _ = interrupt.recv() => break Ok(()),
+                () = self.lease_lost() => break Err(AppError::LeaseLost),
                 _ = hangup.recv() => match self.reload() {
                     Ok(()) => info!("Certificate read again"),
                     Err(problem) => error!(error = %problem, "The new certificate cannot be used; the old one stays"),
                 },
             }
+        };
+        if let Err(problem) = &result {
+            error!(error = %problem, "The server cannot go on");
         }
         info!("Stopping");
         notify_systemd(sd_notify::NotifyState::Stopping);
         self.stop().await;
-        Ok(())
+        result
     }
 }
 

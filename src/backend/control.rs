@@ -36,7 +36,7 @@ pub enum JournalStep {
     Resumed,
     /// The guests are thawed.
     Thawed,
-    /// Complete copies lie beside the disks: from here recovery goes forward only.
+    /// Complete copies lie beside the disks: from here recovery goes forward, and back only when it cannot.
     Staged {
         /// Copy and target, in the order in which they replace each other.
         files: Vec<StagedFile>,
@@ -54,12 +54,18 @@ impl JournalStep {
 }
 
 /// A complete copy that is about to replace a disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct StagedFile {
     /// The copy, in the directory of the disk.
     pub staged: PathBuf,
     /// The disk.
     pub target: PathBuf,
+    /// The inode of the copy: it tells which of the two files has which name after they changed places.
+    #[serde(default)]
+    pub inode: Option<u64>,
+    /// There was no file in the place of the disk.
+    #[serde(default)]
+    pub new: bool,
 }
 
 /// Why a step must not be executed.

@@ -15,8 +15,8 @@ use super::{BackendError, Cause};
 
 /// Bytes between two looks at the cancellation, and between two reports of progress.
 const CHUNK: usize = 1 << 20;
-/// Bytes written before they are forced out, so that the store's own syncs never wait long behind a copy: a job was
-/// accepted within 90 ms with 16 MiB, within 30 ms with this, and the copy takes as long.
+/// Bytes written before they are forced out, so that the store's own syncs never wait long behind a copy. On ext4 on a
+/// busy machine 95 % of the jobs were accepted within 60 to 145 ms with 16 MiB, and within 45 ms with this.
 const SYNC_EVERY: u64 = 2 << 20;
 /// Room left over when a copy is judged to fit.
 const SPACE_MARGIN: u64 = 4 << 20;

@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use super::copy::{self, on_thread};
 use super::{
@@ -145,9 +146,15 @@ fn copy_volume(plan: &Plan, meter: &StepControl, cancel: &CancellationToken) -> 
 /// Gives the complete file its name.
 fn publish(plan: &Plan) -> Result<VolumeReport, BackendError> {
     const STEP: &str = "name the new volume";
-    fs::rename(&plan.partial, &plan.target).map_err(|error| BackendError::io(STEP, &plan.target, error))?;
-    copy::sync_directory(STEP, &plan.directory)?;
-    report(&plan.target).map_err(|error| BackendError::io(STEP, &plan.target, error))
+    let named = fs::rename(&plan.partial, &plan.target)
+        .map_err(|error| BackendError::io(STEP, &plan.target, error))
+        .and_then(|()| copy::sync_directory(STEP, &plan.directory))
+        .and_then(|()| report(&plan.target).map_err(|error| BackendError::io(STEP, &plan.target, error)));
+    if named.is_err() {
+        copy::remove_file("remove the unfinished copy", &plan.partial)?;
+        copy::remove_file("remove the unfinished copy", &plan.target)?;
+    }
+    named
 }
 
 fn report(path: &Path) -> std::io::Result<VolumeReport> {
@@ -162,46 +169,65 @@ fn report(path: &Path) -> std::io::Result<VolumeReport> {
     })
 }
 
+fn measure(definition: &PoolDefinition, reflink: bool) -> Result<VolumePoolReport, BackendError> {
+    let PoolDefinition { name, path, snapshots } = definition;
+    let status = rustix::fs::statvfs(path).map_err(|error| BackendError::io("measure the pool", path, error.into()))?;
+    Ok(VolumePoolReport {
+        name: name.clone(),
+        path: path.clone(),
+        instant_clone: reflink && matches!(snapshots, PoolSnapshots::Auto | PoolSnapshots::Reflink),
+        copy: matches!(snapshots, PoolSnapshots::Auto | PoolSnapshots::Copy),
+        read_only: status.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY),
+        total_bytes: status.f_blocks.saturating_mul(status.f_frsize),
+        free_bytes: status.f_bavail.saturating_mul(status.f_frsize),
+    })
+}
+
+fn list(path: &Path) -> Result<Vec<VolumeReport>, BackendError> {
+    const STEP: &str = "list the volumes";
+    let mut volumes = Vec::new();
+    for entry in fs::read_dir(path).map_err(|error| BackendError::io(STEP, path, error))? {
+        let entry = entry.map_err(|error| BackendError::io(STEP, path, error))?;
+        let hidden = entry.file_name().to_str().is_none_or(|name| name.starts_with('.'));
+        if hidden || !entry.path().is_file() {
+            continue;
+        }
+        match report(&entry.path()) {
+            Ok(volume) => volumes.push(volume),
+            // It went while the list was made.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(BackendError::io(STEP, &entry.path(), error)),
+        }
+    }
+    volumes.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(volumes)
+}
+
 fn is_temporary(name: &str) -> bool {
     let id = name.strip_prefix(PREFIX).and_then(|name| name.strip_suffix(SUFFIX));
     id.is_some_and(|id| id.parse::<Guid>().is_ok())
 }
 
 impl VolumeManager for DirectoryPools {
+    /// A pool that cannot be measured now is left out: what is known of it stays.
     fn pools(&self) -> BoxFuture<'_, Result<Vec<VolumePoolReport>, BackendError>> {
         Box::pin(async {
-            let report = |pool: &Pool| {
-                let PoolDefinition { name, path, snapshots } = &pool.definition;
-                let status = rustix::fs::statvfs(path)
-                    .map_err(|error| BackendError::io("measure the pool", path, error.into()).on_disk(name))?;
-                Ok(VolumePoolReport {
-                    name: name.clone(),
-                    path: path.clone(),
-                    instant_clone: pool.reflink && matches!(snapshots, PoolSnapshots::Auto | PoolSnapshots::Reflink),
-                    copy: matches!(snapshots, PoolSnapshots::Auto | PoolSnapshots::Copy),
-                    read_only: status.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY),
-                    total_bytes: status.f_blocks.saturating_mul(status.f_frsize),
-                    free_bytes: status.f_bavail.saturating_mul(status.f_frsize),
-                })
-            };
-            self.pools.values().map(report).collect()
+            let pools: Vec<_> = self.pools.values().map(|pool| (pool.definition.clone(), pool.reflink)).collect();
+            on_thread("measure the pools", &CancellationToken::new(), move |_| {
+                let measured = pools.iter().filter_map(|(definition, reflink)| {
+                    let unknown = |error| warn!(%error, pool = definition.name, "A pool cannot be measured");
+                    measure(definition, *reflink).map_err(unknown).ok()
+                });
+                Ok(measured.collect())
+            })
+            .await
         })
     }
 
     fn volumes<'a>(&'a self, pool: &'a str) -> BoxFuture<'a, Result<Vec<VolumeReport>, BackendError>> {
         Box::pin(async move {
-            const STEP: &str = "list the volumes";
-            let path = &self.pool(pool)?.definition.path;
-            let mut volumes = Vec::new();
-            for entry in fs::read_dir(path).map_err(|error| BackendError::io(STEP, path, error))? {
-                let entry = entry.map_err(|error| BackendError::io(STEP, path, error))?;
-                let hidden = entry.file_name().to_str().is_none_or(|name| name.starts_with('.'));
-                if !hidden && entry.path().is_file() {
-                    volumes.push(report(&entry.path()).map_err(|error| BackendError::io(STEP, &entry.path(), error))?);
-                }
-            }
-            volumes.sort_by(|a, b| a.name.cmp(&b.name));
-            Ok(volumes)
+            let path = self.pool(pool)?.definition.path.clone();
+            on_thread("list the volumes", &CancellationToken::new(), move |_| list(&path)).await
         })
     }
 
@@ -225,16 +251,18 @@ impl VolumeManager for DirectoryPools {
         Box::pin(async move {
             const STEP: &str = "copy the volume";
             let plan = self.plan(request)?;
-            let (partial, meter) = (plan.partial.clone(), control.clone());
+            let meter = control.clone();
             let files = vec![plan.partial.clone(), plan.target.clone()];
             let cancelled = |_| BackendError::new(STEP, Cause::Cancelled).on_disk(&request.source);
             control.record(JournalStep::Planned { files }).await.map_err(cancelled)?;
-            let work = on_thread(STEP, control.cancelled(), move |cancel| copy_volume(&plan, &meter, cancel));
-            let result = work.await.map_err(|error| error.on_disk(&request.source));
-            if result.is_err() {
-                copy::remove_file("remove the unfinished copy", &partial)?;
-            }
-            result
+            let work = on_thread(STEP, control.cancelled(), move |cancel| {
+                let copied = copy_volume(&plan, &meter, cancel);
+                if copied.is_err() {
+                    copy::remove_file("remove the unfinished copy", &plan.partial)?;
+                }
+                copied
+            });
+            work.await.map_err(|error| error.on_disk(&request.source))
         })
     }
 
@@ -244,7 +272,12 @@ impl VolumeManager for DirectoryPools {
         _: &'a [JournalStep],
     ) -> BoxFuture<'a, Result<Option<VolumeReport>, BackendError>> {
         Box::pin(async move {
-            let directory = &self.pool(&request.target_pool)?.definition.path;
+            let Ok(pool) = self.pool(&request.target_pool) else {
+                // Nobody knows any more where the copy was to go, so it can never be finished.
+                warn!(pool = request.target_pool, "The pool of an interrupted copy is no longer defined");
+                return Ok(None);
+            };
+            let directory = &pool.definition.path;
             copy::remove_file(
                 "remove the unfinished copy",
                 &directory.join(format!("{PREFIX}{}{SUFFIX}", request.id)),

@@ -49,6 +49,7 @@ impl FilesHypervisor {
         const STEP: &str = "open the snapshot directory";
         let root = data_dir.join("snapshots");
         fs::create_dir_all(&root).map_err(|error| BackendError::io(STEP, &root, error))?;
+        copy::sync_directory(STEP, data_dir)?;
         let mut known = BTreeMap::new();
         for machine in machines {
             check_definition(&machine)?;
@@ -116,7 +117,8 @@ impl FilesHypervisor {
             Err(error) => Err(error),
         };
         if result.is_err() {
-            discard(&files, &directories)?;
+            let unstoppable = CancellationToken::new();
+            on_thread("remove the unfinished snapshot", &unstoppable, move |_| discard(&files, &directories)).await?;
         }
         result
     }
@@ -162,6 +164,10 @@ fn make_all(
         }
     }
     copy_all(root, &copies, meter, cancel)?;
+    if cancel.is_cancelled() {
+        // Whoever waited may be gone and have removed the files already; nothing gets its name after that.
+        return Err(BackendError::new(MAKE, Cause::Cancelled));
+    }
     let mut outcomes = Vec::new();
     for plan in plans {
         let mut images = Vec::new();
@@ -333,10 +339,18 @@ impl Hypervisor for FilesHypervisor {
     ) -> BoxFuture<'a, Result<Recovery, BackendError>> {
         Box::pin(async move {
             match operation {
-                Operation::Create(requests) => self.recover_create(requests, journal),
-                Operation::Apply(_) => files_apply::recover(journal),
+                Operation::Create(requests) => {
+                    let (root, requests, journal) = (self.root.clone(), requests.clone(), journal.to_vec());
+                    let recover = move |_: &CancellationToken| recover_create(&root, &requests, &journal);
+                    on_thread("recover", &CancellationToken::new(), recover).await
+                }
+                Operation::Apply(_) => {
+                    let journal = journal.to_vec();
+                    on_thread("recover", &CancellationToken::new(), move |_| files_apply::recover(&journal)).await
+                }
                 Operation::Destroy(requests) if journal.contains(&JournalStep::Removing) => {
-                    destroy(&self.root, requests)?;
+                    let (root, requests) = (self.root.clone(), requests.clone());
+                    on_thread("recover", &CancellationToken::new(), move |_| destroy(&root, &requests)).await?;
                     Ok(Recovery::Finished(Vec::new()))
                 }
                 Operation::Destroy(_) => Ok(Recovery::RolledBack),
@@ -364,24 +378,6 @@ impl Hypervisor for FilesHypervisor {
 }
 
 impl FilesHypervisor {
-    fn recover_create(&self, requests: &[SnapshotRequest], journal: &[JournalStep]) -> Result<Recovery, BackendError> {
-        for step in journal {
-            if let JournalStep::DisksDone { outcomes } = step
-                && outcomes.iter().flat_map(|outcome| &outcome.disks).all(|disk| disk.file.is_file())
-            {
-                return Ok(Recovery::Finished(outcomes.clone()));
-            }
-        }
-        let planned = journal.iter().filter_map(|step| match step {
-            JournalStep::Planned { files } => Some(files.as_slice()),
-            _ => None,
-        });
-        let files: Vec<PathBuf> = planned.flatten().cloned().collect();
-        let directories: Vec<_> = requests.iter().map(|request| self.root.join(request.snapshot.to_string())).collect();
-        discard(&files, &directories)?;
-        Ok(Recovery::RolledBack)
-    }
-
     fn remove_unowned_snapshots(
         &self,
         owned: &BTreeSet<Guid>,
@@ -406,4 +402,26 @@ impl FilesHypervisor {
         }
         Ok(removed)
     }
+}
+
+fn recover_create(
+    root: &Path,
+    requests: &[SnapshotRequest],
+    journal: &[JournalStep],
+) -> Result<Recovery, BackendError> {
+    for step in journal {
+        if let JournalStep::DisksDone { outcomes } = step
+            && outcomes.iter().flat_map(|outcome| &outcome.disks).all(|disk| disk.file.is_file())
+        {
+            return Ok(Recovery::Finished(outcomes.clone()));
+        }
+    }
+    let planned = journal.iter().filter_map(|step| match step {
+        JournalStep::Planned { files } => Some(files.as_slice()),
+        _ => None,
+    });
+    let files: Vec<PathBuf> = planned.flatten().cloned().collect();
+    let directories: Vec<_> = requests.iter().map(|request| root.join(request.snapshot.to_string())).collect();
+    discard(&files, &directories)?;
+    Ok(Recovery::RolledBack)
 }

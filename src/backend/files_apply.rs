@@ -1,7 +1,6 @@
-//! Applying snapshots over disk files: copies beside the disks first, then one rename a disk.
+//! Applying snapshots over disk files: copies beside the disks first, then copies and disks change places.
 //!
-//! Until all copies are complete nothing has changed and they are removed; from then on the renames are repeated
-//! until all are done, also after a crash.
+//! Until all copies are complete nothing has changed and they are removed; what follows is in [`replace`].
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File};
@@ -11,6 +10,7 @@ use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
 
 use super::copy::{self, on_thread};
+use super::replace;
 use super::{ApplyRequest, BackendError, Cause, JournalStep, Progress, Recovery, StagedFile, StepControl};
 
 const PREFIX: &str = ".wsnapd-";
@@ -24,40 +24,42 @@ struct DiskPlan {
 }
 
 pub(super) async fn apply(requests: &[ApplyRequest], control: &StepControl) -> Result<(), BackendError> {
-    let mut plans = Vec::new();
-    for request in requests {
-        for image in &request.disks {
-            plans.push(plan(request, image, plans.len())?);
-        }
-    }
-    let files: Vec<StagedFile> = plans.iter().map(|plan| plan.file.clone()).collect();
-    let staged: Vec<PathBuf> = files.iter().map(|file| file.staged.clone()).collect();
-    let cancelled = |_| BackendError::new("apply the snapshot", Cause::Cancelled);
+    const STEP: &str = "apply the snapshot";
+    let requests = requests.to_vec();
+    let plans = on_thread(STEP, control.cancelled(), move |_| plan_all(&requests)).await?;
+    let staged: Vec<PathBuf> = plans.iter().map(|plan| plan.file.staged.clone()).collect();
+    let cancelled = |_| BackendError::new(STEP, Cause::Cancelled);
     control.record(JournalStep::Planned { files: staged.clone() }).await.map_err(cancelled)?;
     let meter = control.clone();
-    let work = on_thread("apply the snapshot", control.cancelled(), move |cancel| stage_all(&plans, &meter, cancel));
+    let work = on_thread(STEP, control.cancelled(), move |cancel| stage_all(&plans, &meter, cancel));
     let result = match work.await {
-        Ok(locks) => {
-            control.record(JournalStep::Staged { files: files.clone() }).await.map(|()| locks).map_err(cancelled)
+        Ok((files, locks)) => {
+            let step = JournalStep::Staged { files: files.clone() };
+            control.record(step).await.map(|()| (files, locks)).map_err(cancelled)
         }
         Err(error) => Err(error),
     };
+    // What follows is not to be given up half way.
+    let unstoppable = CancellationToken::new();
     match result {
-        Ok(locks) => {
-            on_thread("replace the disk", control.cancelled(), move |_| {
-                let replaced = finish(&files);
+        Ok((files, locks)) => {
+            on_thread(STEP, &unstoppable, move |_| {
+                let replaced = replace::replace(&files, &replace::rename);
                 drop(locks);
                 replaced
             })
             .await
         }
         Err(error) => {
-            for file in &staged {
-                copy::remove_file("remove the unfinished copy", file)?;
-            }
+            on_thread(STEP, &unstoppable, move |_| replace::remove("remove the unfinished copy", &staged)).await?;
             Err(error)
         }
     }
+}
+
+fn plan_all(requests: &[ApplyRequest]) -> Result<Vec<DiskPlan>, BackendError> {
+    let images = requests.iter().flat_map(|request| request.disks.iter().map(move |image| (request, image)));
+    images.enumerate().map(|(number, (request, image))| plan(request, image, number)).collect()
 }
 
 fn plan(request: &ApplyRequest, image: &super::DiskImage, number: usize) -> Result<DiskPlan, BackendError> {
@@ -68,13 +70,18 @@ fn plan(request: &ApplyRequest, image: &super::DiskImage, number: usize) -> Resu
         BackendError::new("plan the application", Cause::NotSupported(text)).on_disk(&image.disk)
     })?;
     let staged = directory.join(format!("{PREFIX}{}-{number}{SUFFIX}", request.operation));
-    Ok(DiskPlan { disk: image.disk.clone(), source: image.file.clone(), file: StagedFile { staged, target } })
+    let file = StagedFile { staged, target, ..StagedFile::default() };
+    Ok(DiskPlan { disk: image.disk.clone(), source: image.file.clone(), file })
 }
 
 /// Makes all copies; the disks stay locked as long as the returned files are open.
-fn stage_all(plans: &[DiskPlan], meter: &StepControl, cancel: &CancellationToken) -> Result<Vec<File>, BackendError> {
+fn stage_all(
+    plans: &[DiskPlan],
+    meter: &StepControl,
+    cancel: &CancellationToken,
+) -> Result<(Vec<StagedFile>, Vec<File>), BackendError> {
     const STAGE: &str = "copy beside the disk";
-    let mut locks = Vec::new();
+    let (mut files, mut locks) = (Vec::new(), Vec::new());
     let mut copies = Vec::new();
     let (mut total, mut needed) = (0, std::collections::BTreeMap::<PathBuf, u64>::new());
     for plan in plans {
@@ -88,6 +95,8 @@ fn stage_all(plans: &[DiskPlan], meter: &StepControl, cancel: &CancellationToken
         };
         let staged = copy::create_private(STAGE, &plan.file.staged).map_err(named)?;
         let io = |error| named(BackendError::io(STAGE, &plan.file.staged, error));
+        let inode = Some(staged.metadata().map_err(io)?.ino());
+        files.push(StagedFile { inode, new: lock.is_none(), ..plan.file.clone() });
         if let Some(lock) = lock {
             take_over_owner(&lock, &staged).map_err(io)?;
             locks.push(lock);
@@ -111,18 +120,28 @@ fn stage_all(plans: &[DiskPlan], meter: &StepControl, cancel: &CancellationToken
         copy::check_space("check the space beside the disk", directory, *bytes)
             .map_err(|error| error.on_disk(disks.join(", ")))?;
     }
+    copy_all(&copies, total, meter, cancel)?;
+    for directory in plans.iter().filter_map(|plan| plan.file.target.parent()).collect::<BTreeSet<_>>() {
+        copy::sync_directory(STAGE, directory)?;
+    }
+    Ok((files, locks))
+}
+
+fn copy_all(
+    copies: &[(&DiskPlan, File, File)],
+    total: u64,
+    meter: &StepControl,
+    cancel: &CancellationToken,
+) -> Result<(), BackendError> {
     let mut done = 0;
-    for (plan, source, staged) in &copies {
+    for (plan, source, staged) in copies {
         copy::copy_sparse(source, staged, cancel, &mut |bytes| {
             done += bytes;
             meter.report(Progress { done: done.min(total), total });
         })
-        .map_err(|error| error.at(STAGE, &plan.file.staged).on_disk(&plan.disk))?;
+        .map_err(|error| error.at("copy beside the disk", &plan.file.staged).on_disk(&plan.disk))?;
     }
-    for directory in plans.iter().filter_map(|plan| plan.file.target.parent()).collect::<BTreeSet<_>>() {
-        copy::sync_directory(STAGE, directory)?;
-    }
-    Ok(locks)
+    Ok(())
 }
 
 /// The copy gets mode and, where we may, owner of the disk it replaces.
@@ -138,34 +157,16 @@ fn take_over_owner(disk: &File, staged: &File) -> std::io::Result<()> {
     staged.set_permissions(fs::Permissions::from_mode(metadata.mode() & 0o7777))
 }
 
-/// Renames every copy over its disk. A copy that is gone was renamed before.
-fn finish(files: &[StagedFile]) -> Result<(), BackendError> {
-    const STEP: &str = "replace the disk";
-    for file in files {
-        match fs::rename(&file.staged, &file.target) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && file.target.exists() => {}
-            Err(error) => return Err(BackendError::io(STEP, &file.target, error)),
-            Ok(()) => {}
-        }
-    }
-    for directory in files.iter().filter_map(|file| file.target.parent()).collect::<BTreeSet<_>>() {
-        copy::sync_directory(STEP, directory)?;
-    }
-    Ok(())
-}
-
 pub(super) fn recover(journal: &[JournalStep]) -> Result<Recovery, BackendError> {
     for step in journal {
         if let JournalStep::Staged { files } = step {
-            finish(files)?;
-            return Ok(Recovery::Finished(Vec::new()));
+            return replace::recover(files, &replace::rename);
         }
     }
     for step in journal {
         if let JournalStep::Planned { files } = step {
-            for file in files.iter().filter(|file| is_ours(file)) {
-                copy::remove_file("remove the unfinished copy", file)?;
-            }
+            let ours: Vec<PathBuf> = files.iter().filter(|file| is_ours(file)).cloned().collect();
+            replace::remove("remove the unfinished copy", &ours)?;
         }
     }
     Ok(Recovery::RolledBack)

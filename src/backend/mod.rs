@@ -17,6 +17,8 @@ mod files;
 mod files_apply;
 mod hypervisor;
 mod open;
+mod replace;
+mod script;
 mod simulated;
 mod volume;
 
@@ -32,6 +34,7 @@ pub use hypervisor::{
     PowerAction, Quiesce, Recovery, SnapshotOutcome, SnapshotRequest,
 };
 pub use open::{Backend, BackendConfig, open};
+pub use script::{ScriptedFailure, SimulatedScript};
 pub use simulated::{Fault, SimulatedCall, SimulatedHypervisor};
 pub use volume::{VolumeManager, VolumePoolReport, VolumeReport, VolumeSnapshotRequest};
 

@@ -3,29 +3,23 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use serde::Deserialize;
-
 use super::{
     BackendError, Cause, DirectoryPools, FilesHypervisor, Hypervisor, MachineDefinition, PoolDefinition,
-    SimulatedHypervisor, VolumeManager,
+    SimulatedHypervisor, SimulatedScript, VolumeManager,
 };
 
 /// The configuration section `[backend]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackendConfig {
     /// `files` or `simulated`.
-    #[serde(default = "default_kind")]
     pub kind: String,
-}
-
-fn default_kind() -> String {
-    "files".to_owned()
+    /// How the simulated host behaves.
+    pub simulated: SimulatedScript,
 }
 
 impl Default for BackendConfig {
     fn default() -> Self {
-        Self { kind: default_kind() }
+        Self { kind: "files".to_owned(), simulated: SimulatedScript::default() }
     }
 }
 
@@ -50,7 +44,7 @@ pub fn open(
 ) -> Result<Backend, BackendError> {
     let hypervisor: Arc<dyn Hypervisor> = match config.kind.as_str() {
         "files" => Arc::new(FilesHypervisor::open(data_dir, machines)?),
-        "simulated" => Arc::new(SimulatedHypervisor::new(machines)),
+        "simulated" => Arc::new(SimulatedHypervisor::scripted(machines, &config.simulated)),
         other => {
             let text = format!("unknown kind {other:?}, expected \"files\" or \"simulated\"");
             return Err(BackendError::new("open the back-end", Cause::NotSupported(text)));

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::script::{Counters, SimulatedScript};
 use super::{
     ApplyRequest, BackendError, BoxFuture, Capabilities, Cause, DestroyRequest, DiskImage, Hypervisor, JournalStep,
     MachineDefinition, MachineReport, MachineState, Operation, PowerAction, Progress, Quiesce, Recovery,
@@ -62,6 +63,7 @@ struct World {
     snapshots: BTreeMap<Guid, Content>,
     durations: BTreeMap<SimulatedCall, Duration>,
     faults: BTreeMap<SimulatedCall, VecDeque<Fault>>,
+    counters: Counters,
 }
 
 struct Machine {
@@ -90,6 +92,22 @@ impl SimulatedHypervisor {
         };
         let machines = machines.into_iter().map(machine).collect();
         Self { world: Mutex::new(World { machines, ..World::default() }) }
+    }
+
+    /// A host with these machines that behaves as `script` says.
+    #[must_use]
+    pub fn scripted(machines: Vec<MachineDefinition>, script: &SimulatedScript) -> Self {
+        let host = Self::new(machines);
+        {
+            let mut world = host.world();
+            world.durations.clone_from(&script.durations);
+            world.counters = Counters::new(script.failures.clone());
+            for (id, machine) in &mut world.machines {
+                machine.state = script.states.get(id).copied().unwrap_or(MachineState::Off);
+                machine.agent = !script.without_agent.contains(id);
+            }
+        }
+        host
     }
 
     /// How long each further `call` takes.
@@ -151,10 +169,17 @@ impl SimulatedHypervisor {
     }
 
     /// Lets the time of a call pass, and what is scripted happen.
-    async fn spend(&self, call: SimulatedCall, step: &'static str, control: &StepControl) -> Result<(), BackendError> {
+    async fn spend(
+        &self,
+        call: SimulatedCall,
+        machines: &[Guid],
+        step: &'static str,
+        control: &StepControl,
+    ) -> Result<(), BackendError> {
         let (fault, duration) = {
             let mut world = self.world();
-            let fault = world.faults.get_mut(&call).and_then(VecDeque::pop_front);
+            let counted = world.counters.count(call, machines);
+            let fault = world.faults.get_mut(&call).and_then(VecDeque::pop_front).or(counted);
             (fault, world.durations.get(&call).copied().unwrap_or_default())
         };
         if fault == Some(Fault::Die) {
@@ -269,13 +294,14 @@ impl SimulatedHypervisor {
         if !memory.is_empty() {
             control.record(JournalStep::MemoryStarted).await.map_err(cancelled)?;
         }
-        self.spend(SimulatedCall::Create, "take the snapshot", control).await?;
+        let machines: Vec<Guid> = requests.iter().map(|request| request.machine).collect();
+        self.spend(SimulatedCall::Create, &machines, "take the snapshot", control).await?;
         control.record(JournalStep::DisksDone { outcomes: outcomes.clone() }).await.map_err(cancelled)?;
         Ok(outcomes)
     }
 
     async fn freeze(&self, machine: Guid, control: &StepControl) -> Result<(), BackendError> {
-        self.spend(SimulatedCall::Freeze, "freeze the guest", control).await?;
+        self.spend(SimulatedCall::Freeze, &[machine], "freeze the guest", control).await?;
         let mut world = self.world();
         let machine = world.machines.get_mut(&machine).ok_or_else(|| gone(machine))?;
         if !machine.agent {
@@ -411,7 +437,8 @@ impl Hypervisor for SimulatedHypervisor {
             let cancelled = |_| BackendError::new("apply the snapshot", Cause::Cancelled);
             self.check_held(requests)?;
             control.record(JournalStep::Planned { files: Vec::new() }).await.map_err(cancelled)?;
-            self.spend(SimulatedCall::Apply, "apply the snapshot", control).await?;
+            let machines: Vec<Guid> = requests.iter().map(|request| request.machine).collect();
+            self.spend(SimulatedCall::Apply, &machines, "apply the snapshot", control).await?;
             control.record(JournalStep::Staged { files: Vec::new() }).await.map_err(cancelled)?;
             self.apply(requests);
             Ok(())
@@ -425,7 +452,8 @@ impl Hypervisor for SimulatedHypervisor {
     ) -> BoxFuture<'a, Result<(), BackendError>> {
         Box::pin(async move {
             let cancelled = |_| BackendError::new("destroy the snapshot", Cause::Cancelled);
-            self.spend(SimulatedCall::Destroy, "destroy the snapshot", control).await?;
+            let machines: Vec<Guid> = requests.iter().map(|request| request.machine).collect();
+            self.spend(SimulatedCall::Destroy, &machines, "destroy the snapshot", control).await?;
             control.record(JournalStep::Removing).await.map_err(cancelled)?;
             self.destroy(requests);
             Ok(())
@@ -434,7 +462,8 @@ impl Hypervisor for SimulatedHypervisor {
 
     fn clear_memory<'a>(&'a self, request: &'a DestroyRequest) -> BoxFuture<'a, Result<(), BackendError>> {
         Box::pin(async move {
-            self.spend(SimulatedCall::ClearMemory, "drop the memory", &StepControl::detached()).await?;
+            self.spend(SimulatedCall::ClearMemory, &[request.machine], "drop the memory", &StepControl::detached())
+                .await?;
             if let Some(content) = self.world().snapshots.get_mut(&request.snapshot) {
                 content.memory = false;
             }
@@ -449,7 +478,7 @@ impl Hypervisor for SimulatedHypervisor {
         control: &'a StepControl,
     ) -> BoxFuture<'a, Result<MachineState, BackendError>> {
         Box::pin(async move {
-            self.spend(SimulatedCall::ChangeState, "change the state", control).await?;
+            self.spend(SimulatedCall::ChangeState, &[machine], "change the state", control).await?;
             let mut world = self.world();
             let found = world.machines.get_mut(&machine).ok_or_else(|| gone(machine))?;
             found.state = match action {

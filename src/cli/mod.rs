@@ -1,7 +1,7 @@
 //! The command line (rank 7): what `wsnapd` understands and what it prints.
 //!
 //! Commands that serve or change files of the server are here; those that talk to a server over
-//! WS-Management are in [`remote`]. Every command ends with one of the codes of [`Failure`].
+//! WS-Management are in `remote`. Every command ends with one of the codes of [`Failure`].
 
 mod args;
 mod certificates;

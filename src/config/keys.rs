@@ -38,6 +38,11 @@ const fn key(section: &'static str, name: &'static str, kind: Kind, default: &'s
     Key { section, name, kind, default }
 }
 
+/// The calls of a simulated host that can be made to go wrong.
+const CALLS: &[&str] = &["create", "apply", "destroy", "clear-memory", "change-state", "freeze"];
+/// What can go wrong with them.
+const FAULTS: &[&str] = &["fail", "hang", "die", "no-space", "access-denied", "unreachable"];
+
 const U32: u64 = 4_294_967_295;
 
 /// Every key there is, in the order of `docs/configuration.md`.
@@ -64,6 +69,21 @@ pub const KEYS: &[Key] = &[
     key("tls", "key", Kind::Path, ""),
     key("tls", "names", Kind::List, "[]"),
     key("backend", "kind", Kind::Choice(&["files", "simulated"]), "files"),
+    key("backend.simulated", "create_ms", Kind::Number(0, 86_400_000), "0"),
+    key("backend.simulated", "apply_ms", Kind::Number(0, 86_400_000), "0"),
+    key("backend.simulated", "destroy_ms", Kind::Number(0, 86_400_000), "0"),
+    key("backend.simulated", "clear_memory_ms", Kind::Number(0, 86_400_000), "0"),
+    key("backend.simulated", "change_state_ms", Kind::Number(0, 86_400_000), "0"),
+    key("backend.simulated", "freeze_ms", Kind::Number(0, 86_400_000), "0"),
+    key("backend.simulated", "running", Kind::List, "[]"),
+    key("backend.simulated", "paused", Kind::List, "[]"),
+    key("backend.simulated", "saved", Kind::List, "[]"),
+    key("backend.simulated", "without_agent", Kind::List, "[]"),
+    key("backend.simulated.failure", "call", Kind::Choice(CALLS), ""),
+    key("backend.simulated.failure", "nth", Kind::Number(0, U32), "1"),
+    key("backend.simulated.failure", "machine", Kind::Text, ""),
+    key("backend.simulated.failure", "fault", Kind::Choice(FAULTS), "fail"),
+    key("backend.simulated.failure", "text", Kind::Text, "the simulated host was told to fail"),
     key("pool", "name", Kind::Text, ""),
     key("pool", "path", Kind::Path, ""),
     key("pool", "snapshots", Kind::Choice(&["auto", "reflink", "copy", "none"]), "auto"),

@@ -12,6 +12,7 @@ use crate::backend::{BackendConfig, CollectionDefinition, MachineDefinition, Poo
 use super::definitions;
 use super::diagnostics::{ConfigError, Diagnostic, Sink};
 use super::reader::{Section, table, tables};
+use super::simulated;
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,6 +152,7 @@ impl Config {
         let tls = tls(&mut table(root, "tls", sink));
         let kind = table(root, "backend", sink).choice("kind").unwrap_or("files").to_owned();
         let machines = definitions::machines(&machines_dir, in_machines);
+        let simulated = simulated::script(root, &kind, &machines, sink);
         let pools = definitions::pools(root, sink);
         let collections = definitions::collections(root, &machines, sink);
         let jobs = jobs(&mut table(root, "jobs", sink));
@@ -166,7 +168,7 @@ impl Config {
             listeners,
             service,
             tls,
-            backend: BackendConfig { kind },
+            backend: BackendConfig { kind, simulated },
             machines,
             pools,
             collections,

@@ -11,6 +11,7 @@ mod keys;
 mod load;
 mod places;
 mod reader;
+mod simulated;
 
 pub use diagnostics::{ConfigError, Diagnostic};
 pub use keys::{KEYS, Key, Kind};

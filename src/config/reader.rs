@@ -139,6 +139,12 @@ impl<'s, 'a, 'i> Section<'s, 'a, 'i> {
         })
     }
 
+    /// One of a few words that must be there.
+    pub(super) fn required_choice(&mut self, name: &str) -> Option<&'static str> {
+        self.require(name)?;
+        self.choice(name)
+    }
+
     /// `true` or `false`.
     pub(super) fn flag(&mut self, name: &str) -> bool {
         let default = key_of(self.name, name).is_some_and(|key| key.default == "true");
@@ -195,7 +201,7 @@ fn key_of(section: &str, name: &str) -> Option<&'static Key> {
 
 /// Whether `name` is a table below `section` and not a key of it.
 fn is_subsection(section: &str, name: &str) -> bool {
-    KEYS.iter().any(|key| match key.section.split_once('.') {
+    KEYS.iter().any(|key| match key.section.rsplit_once('.') {
         Some((parent, child)) => parent == section && child == name,
         None => section.is_empty() && key.section == name && name != "machine",
     })

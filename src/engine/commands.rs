@@ -243,6 +243,11 @@ impl Engine {
         self.inner.refresh().await
     }
 
+    /// Returns once another server has taken over the records. Every command fails then, and the process must end.
+    pub async fn lease_lost(&self) {
+        self.inner.lost.cancelled().await;
+    }
+
     /// Takes no more commands, gives running jobs their grace, interrupts the rest, and returns when all is safe.
     ///
     /// Jobs that wait are kept and run after the next start.

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::report::Chain;
@@ -40,13 +41,28 @@ struct Working {
     next_sequence: u64,
 }
 
+/// Learns whether a transaction became durable, also when its caller has gone away meanwhile.
+pub(super) type Then = Box<dyn FnOnce(bool) + Send>;
+
 /// A decided transaction on its way to the store.
 struct Entry {
     generation: u64,
     changes: Vec<Change>,
     view: View,
     events: Vec<Event>,
+    then: Option<Then>,
     done: oneshot::Sender<Result<(), StoreError>>,
+}
+
+impl Entry {
+    /// Ends it: what has to follow is done first, then the caller is told.
+    fn end(self, result: Result<(), StoreError>) {
+        if let Some(then) = self.then {
+            then(result.is_ok());
+        }
+        // A caller that went away does not need the answer.
+        let _ = self.done.send(result);
+    }
 }
 
 /// The receiving end of a ledger, for [`Writer::run`].
@@ -85,6 +101,18 @@ impl Ledger {
     where
         E: From<StoreError>,
     {
+        self.transact_then(decide, None).await
+    }
+
+    /// As [`transact`](Self::transact); `then` follows even if the caller stops waiting once the decision is made.
+    pub(super) async fn transact_then<T, E>(
+        &self,
+        decide: impl FnOnce(&mut Draft) -> Result<T, E>,
+        then: Option<Then>,
+    ) -> Result<T, E>
+    where
+        E: From<StoreError>,
+    {
         let place = self.entries.reserve().await.map_err(|_| StoreError::Closed)?;
         let (outcome, answer) = {
             let mut working = self.working();
@@ -103,7 +131,7 @@ impl Ledger {
             working.view = draft.view.clone();
             let (done, answer) = oneshot::channel();
             let Draft { view, changes, events, .. } = draft;
-            place.send(Entry { generation: working.generation, changes, view, events, done });
+            place.send(Entry { generation: working.generation, changes, view, events, then, done });
             (outcome, answer)
         };
         answer.await.map_err(|_| StoreError::Closed)??;
@@ -112,21 +140,20 @@ impl Ledger {
 }
 
 impl Writer {
-    /// Works until the ledger is dropped.
-    pub(super) async fn run(mut self, ledger: &Ledger) {
+    /// Works until the ledger is dropped, or until another server has taken over the records.
+    pub(super) async fn run(mut self, ledger: &Ledger, lost: &CancellationToken) {
         let mut batch = Vec::with_capacity(BATCH);
-        while self.entries.recv_many(&mut batch, BATCH).await > 0 {
+        while !lost.is_cancelled() && self.entries.recv_many(&mut batch, BATCH).await > 0 {
             let generation = ledger.working().generation;
             let (valid, stale): (Vec<_>, Vec<_>) = batch.drain(..).partition(|entry| entry.generation == generation);
             for entry in stale {
-                // A caller that went away does not need the answer.
-                let _ = entry.done.send(Err(StoreError::EarlierChangeFailed));
+                entry.end(Err(StoreError::EarlierChangeFailed));
             }
-            self.commit(ledger, valid).await;
+            self.commit(ledger, valid, lost).await;
         }
     }
 
-    async fn commit(&self, ledger: &Ledger, mut entries: Vec<Entry>) {
+    async fn commit(&self, ledger: &Ledger, mut entries: Vec<Entry>, lost: &CancellationToken) {
         let changes: Vec<Change> = entries.iter_mut().flat_map(|entry| std::mem::take(&mut entry.changes)).collect();
         let result = if changes.is_empty() { Ok(()) } else { self.store.commit(&self.lease, changes).await };
         match result {
@@ -134,17 +161,19 @@ impl Writer {
                 if let Some(last) = entries.last() {
                     ledger.published.store(Arc::new(last.view.clone()));
                 }
-                for entry in entries {
-                    for event in entry.events {
+                for mut entry in entries {
+                    for event in entry.events.drain(..) {
                         // Without receivers nobody is to be told.
                         let _ = ledger.events.send(event);
                     }
-                    // A caller that went away does not need the answer.
-                    let _ = entry.done.send(Ok(()));
+                    entry.end(Ok(()));
                 }
             }
             Err(failure) => {
                 error!(error = %Chain(&failure), "Changes could not be stored");
+                if matches!(failure, StoreError::LeaseLost) {
+                    lost.cancel();
+                }
                 {
                     let mut working = ledger.working();
                     working.view = View::clone(&ledger.published.load());
@@ -153,8 +182,7 @@ impl Writer {
                 let mut failure = Some(failure);
                 for entry in entries {
                     let failure = failure.take().unwrap_or(StoreError::EarlierChangeFailed);
-                    // A caller that went away does not need the answer.
-                    let _ = entry.done.send(Err(failure));
+                    entry.end(Err(failure));
                 }
             }
         }
@@ -247,6 +275,18 @@ impl Draft {
         let pool = Arc::new(pool);
         self.view.put_pool(Arc::clone(&pool));
         self.change(Change::PutPool(pool));
+    }
+
+    /// Shows how full a pool is; that is not stored.
+    pub(super) fn show_pool(&mut self, pool: Pool) {
+        self.view.put_pool(Arc::new(pool));
+        self.touched = true;
+    }
+
+    /// Shows how big a volume is; that is not stored.
+    pub(super) fn show_volume(&mut self, volume: Volume) {
+        self.view.put_volume(Arc::new(volume));
+        self.touched = true;
     }
 
     pub(super) fn put_volume(&mut self, volume: Volume) {

@@ -4,7 +4,7 @@
 //! Changing is a command, an `async` method of [`Engine`] that returns once its record is durable.
 //! Work that takes longer than the command becomes a [`Job`]; what has changed is told on [`Engine::subscribe`].
 //!
-//! Invariants: the view never shows what is not durable (except the percentage of a running job);
+//! Invariants: the view never shows what is not durable (except the percentage of a running job, and sizes that are measured again);
 //! a step of a job is durable before it is executed; a job that was acknowledged ends, also across a crash.
 //! The engine knows no CIM class, no URI and no return value: `providers` translates.
 

@@ -55,6 +55,7 @@ impl Inner {
                 .transact(|draft| {
                     let mut job = Job::clone(&job);
                     job.take(JobEvent::Recover, self.now());
+                    job.cancellable = false;
                     draft.put_job(job);
                     Ok::<_, EngineError>(())
                 })

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use super::journal::JobJournal;
-use super::ledger::{Draft, Ledger};
+use super::ledger::{Draft, Ledger, Then};
 use super::queue::Lanes;
 use super::report::Chain;
 use super::work::{Call, CallResult};
@@ -39,12 +39,16 @@ pub(super) struct Inner {
     pub(super) settings: Settings,
     pub(super) lanes: Mutex<Lanes>,
     pub(super) cancels: Mutex<HashMap<Guid, CancellationToken>>,
+    /// When the sweeper first saw a job that ended in the future: the clock was set back since.
+    pub(super) ahead: Mutex<HashMap<Guid, tokio::time::Instant>>,
     /// The tasks of jobs.
     pub(super) tasks: TaskTracker,
     /// The writer and the sweeper.
     pub(super) background: TaskTracker,
     pub(super) closing: AtomicBool,
     pub(super) kill: CancellationToken,
+    /// Another server has taken over the records.
+    pub(super) lost: CancellationToken,
     pub(super) lease: super::Lease,
     pub(super) store: Arc<dyn super::Store>,
 }
@@ -109,6 +113,8 @@ impl Inner {
     }
 
     /// Makes a job durable and gives it its place; `decide` checks the newest state in the same transaction.
+    ///
+    /// A request may be given up while its record is being written; the job starts all the same.
     pub(super) async fn submit(
         self: &Arc<Self>,
         user: &str,
@@ -116,7 +122,9 @@ impl Inner {
     ) -> Result<Guid, EngineError> {
         self.check_open()?;
         let (id, now) = (self.ids.new_guid(), self.now());
-        let stored = self.ledger.transact(|draft| {
+        let starter = Arc::clone(self);
+        let then: Then = Box::new(move |durable| if durable { starter.resume(id) } else { starter.give_place(id) });
+        let decide = |draft: &mut Draft| {
             let new = decide(draft)?;
             lock(&self.lanes)
                 .enter(id, new.lanes)
@@ -142,15 +150,8 @@ impl Inner {
                 work: new.work,
             });
             Ok(())
-        });
-        if let Err(error) = stored.await {
-            self.give_place(id);
-            return Err(error);
-        }
-        if lock(&self.lanes).ready(id) {
-            self.spawn(id);
-        }
-        Ok(id)
+        };
+        self.ledger.transact_then(decide, Some(then)).await.map(|()| id)
     }
 
     /// Starts the task of a job whose turn has come.
@@ -196,6 +197,7 @@ impl Inner {
             let now = self.now();
             let job = draft.view().job(id)?;
             let Ok((starting, _)) = step(job.state, JobEvent::Scheduled) else { return None };
+            let now = now.max(job.changed);
             let mut job = Job { state: starting, started: Some(now), changed: now, ..Job::clone(job) };
             let prepared = job.work.prepare(draft.view(), id, can);
             let event = if prepared.is_ok() { JobEvent::Validated } else { JobEvent::Refused };
@@ -262,7 +264,8 @@ impl Inner {
             if let Some(job) = draft.view().job(id)
                 && job.percent < percent
             {
-                let job = Job { percent, changed: self.now(), ..Job::clone(job) };
+                let changed = self.now().max(job.changed);
+                let job = Job { percent, changed, ..Job::clone(job) };
                 draft.show_job(job);
             }
             Ok::<_, EngineError>(())
@@ -323,7 +326,13 @@ impl Inner {
             CancelMode::Terminate => JobEvent::TerminateRequested,
             CancelMode::Kill => JobEvent::KillRequested,
         };
-        let ended = self.ledger.transact(|draft| {
+        let follower = Arc::clone(self);
+        let then: Then = Box::new(move |durable| {
+            if durable {
+                follower.follow_cancel(id);
+            }
+        });
+        let decide = |draft: &mut Draft| {
             let job = draft.view().job(id).ok_or(EngineError::NoSuchJob(id))?;
             if !job.cancellable {
                 return Err(EngineError::NotCancellable);
@@ -336,31 +345,47 @@ impl Inner {
             let ended = job.state.is_final();
             draft.put_job(job);
             Ok(ended)
-        });
-        if ended.await? {
+        };
+        let ended = self.ledger.transact_then(decide, Some(then)).await?;
+        Ok(if ended { Outcome::Done(()) } else { Outcome::Started { job: id } })
+    }
+
+    /// Once the end of a job, or the wish for it, is durable: the next job begins, or the call is told.
+    fn follow_cancel(self: &Arc<Self>, id: Guid) {
+        if self.view().job(id).is_none_or(|job| job.state.is_final()) {
             self.give_place(id);
-            return Ok(Outcome::Done(()));
-        }
-        if let Some(cancel) = lock(&self.cancels).get(&id) {
+        } else if let Some(cancel) = lock(&self.cancels).get(&id) {
             cancel.cancel();
         }
-        Ok(Outcome::Started { job: id })
     }
 
     pub(super) async fn sweep_jobs(&self) -> Result<usize, EngineError> {
         let keep = chrono::Duration::from_std(self.settings.job_retention).unwrap_or(chrono::Duration::MAX);
         let now = self.now();
-        let over = |job: &Job| job.ended.is_some_and(|ended| now.signed_duration_since(ended) >= keep);
-        if !self.view().jobs().any(|job| over(job)) {
+        let view = self.view();
+        let over: Vec<Guid> = {
+            let mut ahead = lock(&self.ahead);
+            ahead.retain(|job, _| view.job(*job).is_some());
+            let mut is_over = |job: &Job| {
+                let Some(age) = job.ended.map(|ended| now.signed_duration_since(ended)) else { return false };
+                if age >= chrono::Duration::zero() {
+                    return age >= keep;
+                }
+                // After the clock was set back a job would stay until it has caught up.
+                ahead.entry(job.id).or_insert_with(tokio::time::Instant::now).elapsed() >= self.settings.job_retention
+            };
+            view.jobs().filter(|job| is_over(job)).map(|job| job.id).collect()
+        };
+        if over.is_empty() {
             return Ok(0);
         }
+        // A job that has ended stays ended, so what was seen still holds.
         self.ledger
             .transact(|draft| {
-                let jobs: Vec<Guid> = draft.view().jobs().filter(|job| over(job)).map(|job| job.id).collect();
-                for job in &jobs {
+                for job in &over {
                     draft.delete_job(*job);
                 }
-                Ok(jobs.len())
+                Ok(over.len())
             })
             .await
     }
@@ -386,6 +411,14 @@ impl Inner {
         self.background.wait().await;
     }
 
+    /// Another server has taken over the records and recovers the jobs: nothing more is done here.
+    pub(super) fn give_up(&self) {
+        error!("Another server has taken over the records; this one does no more work");
+        self.closing.store(true, Ordering::Release);
+        self.lost.cancel();
+        self.kill.cancel();
+    }
+
     pub(super) fn abort(&self) {
         self.kill.cancel();
     }
@@ -397,6 +430,8 @@ impl Job {
     pub(super) fn take(&mut self, event: JobEvent, now: Timestamp) {
         match step(self.state, event) {
             Ok((state, _)) => {
+                // The times of a job never run backwards, even if the clock does.
+                let now = now.max(self.changed);
                 self.state = state;
                 self.changed = now;
                 if state.is_final() {

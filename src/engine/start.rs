@@ -15,16 +15,18 @@ use super::recovery::Dormant;
 use super::report::Chain;
 use super::runner::{Inner, Settings};
 use super::{
-    Collection, CollectionKind, Disk, EngineError, EngineOptions, Records, ShutdownAction, StartupAction, SystemState,
-    UserSnapshotType, View, VirtualSystem,
+    Collection, CollectionKind, Disk, EngineError, EngineOptions, Records, ShutdownAction, StartupAction, StoreError,
+    SystemState, UserSnapshotType, View, VirtualSystem,
 };
 use crate::backend::{CollectionDefinition, MachineReport};
 use crate::time::{Guid, Timestamp};
 
 /// How often ended jobs are swept.
 const SWEEP: Duration = Duration::from_secs(5);
-/// How long a lease lasts, and after which part of it it is renewed.
+/// How long a lease lasts.
 const LEASE: Duration = Duration::from_secs(3600);
+/// How often it is renewed, so that an idle server soon finds out that it was taken over.
+const RENEW: Duration = Duration::from_secs(60);
 
 pub(super) async fn open(options: EngineOptions) -> Result<Arc<Inner>, EngineError> {
     let now = options.clock.now();
@@ -44,10 +46,12 @@ pub(super) async fn open(options: EngineOptions) -> Result<Arc<Inner>, EngineErr
         ids: options.ids,
         lanes: Mutex::new(Lanes::new(options.queue_limit)),
         cancels: Mutex::default(),
+        ahead: Mutex::default(),
         tasks: TaskTracker::new(),
         background: TaskTracker::new(),
         closing: AtomicBool::new(false),
         kill: CancellationToken::new(),
+        lost: CancellationToken::new(),
         lease,
         store: options.store,
         settings: Settings {
@@ -63,7 +67,10 @@ pub(super) async fn open(options: EngineOptions) -> Result<Arc<Inner>, EngineErr
     inner.background.spawn(async move {
         tokio::select! {
             () = writing.kill.cancelled() => {}
-            () = writer.run(&writing.ledger) => {}
+            () = writer.run(&writing.ledger, &writing.lost) => {}
+        }
+        if writing.lost.is_cancelled() {
+            writing.give_up();
         }
     });
     let opened = inner.make_ready(&machines, &options.collections, dormant, journals).await;
@@ -165,10 +172,12 @@ impl Inner {
             if let Err(error) = self.sweep_jobs().await {
                 warn!(error = %Chain(&error), "Old jobs could not be removed");
             }
-            if renewed.elapsed() > LEASE / 3 {
+            if renewed.elapsed() > RENEW {
                 renewed = tokio::time::Instant::now();
-                if let Err(error) = self.store.renew(&self.lease, self.now() + LEASE).await {
-                    warn!(error = %Chain(&error), "The lease could not be renewed");
+                match self.store.renew(&self.lease, self.now() + LEASE).await {
+                    Ok(()) => {}
+                    Err(StoreError::LeaseLost) => self.give_up(),
+                    Err(error) => warn!(error = %Chain(&error), "The lease could not be renewed"),
                 }
             }
         }

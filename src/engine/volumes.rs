@@ -4,10 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use smol_str::{SmolStr, format_smolstr};
+use tracing::warn;
 
+use super::ledger::Draft;
+use super::report::Chain;
 use super::runner::{Inner, NewJob};
 use super::settings::{check_name, default_name};
-use super::{CreateVolumeSnapshot, ElementRef, EngineError, JobKind, Pool, Volume, VolumeOutcome, VolumeUsage, Work};
+use super::{
+    CreateVolumeSnapshot, ElementRef, EngineError, JobKind, Pool, View, Volume, VolumeOutcome, VolumeUsage, Work,
+};
 use crate::backend::{BackendError, Cause, VolumePoolReport, VolumeReport, VolumeSnapshotRequest};
 use crate::time::{Guid, Timestamp};
 
@@ -121,53 +126,73 @@ impl Inner {
 
     /// Takes over what the pools hold now: known volumes keep their identity, new ones get one, gone ones go.
     pub(super) async fn refresh_volumes(&self) -> Result<(), EngineError> {
+        // What is recorded while the lists are made may be missing in them, and is not gone.
+        let before = self.view();
         let mut found = Vec::new();
         for pool in self.volumes.pools().await? {
-            let volumes = self.volumes.volumes(&pool.name).await?;
-            found.push((pool, volumes));
+            match self.volumes.volumes(&pool.name).await {
+                Ok(volumes) => found.push((pool, volumes)),
+                Err(error) => warn!(pool = pool.name, error = %Chain(&error), "The volumes of a pool are not known"),
+            }
         }
         let now = self.now();
         self.ledger
             .transact(|draft| {
                 for (report, volumes) in &found {
-                    let known = draft.view().pools().find(|pool| pool.name == report.name.as_str()).cloned();
-                    let id = known.as_ref().map_or_else(|| self.ids.new_guid(), |pool| pool.id);
-                    let pool = pool_of(id, report);
-                    if known.as_deref() != Some(&pool) {
-                        draft.put_pool(pool);
-                    }
-                    let mut old: BTreeMap<SmolStr, Arc<Volume>> = draft
-                        .view()
-                        .volumes_of(id)
-                        .map(|volume| (volume.file_name.clone(), Arc::clone(volume)))
-                        .collect();
-                    for report in volumes {
-                        let known = old.remove(report.name.as_str());
-                        let volume = match &known {
-                            Some(known) => Volume {
-                                bytes: report.bytes,
-                                allocated_bytes: report.allocated_bytes,
-                                path: report.path.clone(),
-                                ..Volume::clone(known)
-                            },
-                            None => self.adopt(draft.view(), id, report, now),
-                        };
-                        if known.as_deref() != Some(&volume) && !is_being_made(draft.view(), volume.id) {
-                            draft.put_volume(volume);
-                        }
-                    }
-                    for gone in old.values() {
-                        draft.delete_volume(gone.id);
-                    }
+                    self.take_over_pool(draft, &before, report, volumes, now);
                 }
                 Ok(())
             })
             .await
     }
 
+    fn take_over_pool(
+        &self,
+        draft: &mut Draft,
+        before: &View,
+        report: &VolumePoolReport,
+        volumes: &[VolumeReport],
+        now: Timestamp,
+    ) {
+        let known = draft.view().pools().find(|pool| pool.name == report.name.as_str()).cloned();
+        let id = known.as_ref().map_or_else(|| self.ids.new_guid(), |pool| pool.id);
+        let pool = pool_of(id, report);
+        match known.as_deref() {
+            Some(known) if *known == pool => {}
+            Some(known) if *known == (Pool { free_bytes: known.free_bytes, ..pool.clone() }) => draft.show_pool(pool),
+            _ => draft.put_pool(pool),
+        }
+        let of_pool = draft.view().volumes_of(id);
+        let mut old: BTreeMap<SmolStr, Arc<Volume>> =
+            of_pool.map(|volume| (volume.file_name.clone(), Arc::clone(volume))).collect();
+        for report in volumes {
+            if let Some(known) = old.remove(report.name.as_str()) {
+                let volume = Volume {
+                    path: report.path.clone(),
+                    bytes: report.bytes,
+                    allocated_bytes: report.allocated_bytes,
+                    ..Volume::clone(&known)
+                };
+                if volume.path != known.path {
+                    draft.put_volume(volume);
+                } else if volume != *known {
+                    draft.show_volume(volume);
+                }
+                continue;
+            }
+            let volume = self.adopt(draft.view(), id, report, now);
+            if !is_being_made(draft.view(), volume.id) {
+                draft.put_volume(volume);
+            }
+        }
+        for gone in old.values().filter(|volume| before.volume(volume.id).is_some()) {
+            draft.delete_volume(gone.id);
+        }
+    }
+
     /// The record of a file that had none. The name of a snapshot file says which volume and which identity it has,
     /// so that a clone whose record was not written before a stop of the server is a snapshot all the same.
-    fn adopt(&self, view: &super::View, pool: Guid, report: &VolumeReport, now: Timestamp) -> Volume {
+    fn adopt(&self, view: &View, pool: Guid, report: &VolumeReport, now: Timestamp) -> Volume {
         let named = report.name.strip_suffix(".snapshot").and_then(|name| name.rsplit_once('.'));
         if let Some((source, id)) = named.and_then(|(source, id)| Some((source, id.parse::<Guid>().ok()?)))
             && view.volume(id).is_none()
@@ -185,7 +210,7 @@ impl Inner {
 }
 
 /// True while a job that makes this volume has not ended.
-fn is_being_made(view: &super::View, volume: Guid) -> bool {
+fn is_being_made(view: &View, volume: Guid) -> bool {
     let makes = |work: &Work| matches!(work, Work::CopyVolume { request, .. } if request.id == volume);
     view.jobs().any(|job| !job.state.is_final() && makes(&job.work))
 }

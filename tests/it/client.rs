@@ -68,6 +68,31 @@ async fn a_volume_is_found_snapshotted_and_read_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_comes_or_goes_is_noticed_without_a_restart() {
+    let directory = TempDir::new().unwrap();
+    let demo = demo(&directory).await;
+    let client = client(&demo, Protocol::Http, &demo.password);
+    let file = directory.path().join("pool1/vol3");
+    for there in [true, false] {
+        if there {
+            fs::write(&file, "new").unwrap();
+        } else {
+            fs::remove_file(&file).unwrap();
+        }
+        let begun = Instant::now();
+        loop {
+            let volumes = client.enumerate(STORAGE, "MSFT_SMStorageVolume", None).await.unwrap();
+            if volumes.iter().any(|volume| volume.text("DisplayName") == Some("vol3")) == there {
+                break;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "still not seen: there = {there}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+    demo.running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn faults_and_refusals_are_told_apart() {
     let directory = TempDir::new().unwrap();
     let demo = demo(&directory).await;
@@ -189,6 +214,26 @@ fn the_command_line_drives_a_strict_demo() {
     Command::new("kill").arg(process.child.id().to_string()).status().unwrap();
     assert!(process.child.wait().unwrap().success(), "SIGTERM ends it in good order");
     assert_eq!(process.run("https_url", &["volume", "list"]).status.code(), Some(3));
+}
+
+#[test]
+fn a_server_whose_data_directory_was_taken_over_exits_with_an_error() {
+    let directory = TempDir::new().unwrap();
+    let mut process = Process::start(directory.path(), &[]);
+    let records = rusqlite::Connection::open(directory.path().join("data/state/wsnapd.db")).unwrap();
+    records.busy_timeout(Duration::from_secs(10)).unwrap();
+    assert_eq!(records.execute("UPDATE lease SET owner = 'another', epoch = epoch + 1", []).unwrap(), 1);
+    let refused = process.run("https_url", &["snapshot", "create", "web01"]);
+    assert!(!refused.status.success(), "{refused:?}");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let status = loop {
+        if let Some(status) = process.child.try_wait().unwrap() {
+            break status;
+        }
+        assert!(Instant::now() < deadline, "it goes on");
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert_eq!(status.code(), Some(1));
 }
 
 #[test]

@@ -134,6 +134,44 @@ fn machines_come_from_their_directory() {
     assert_eq!(found[1], "machine x has the id of machine web01");
 }
 
+#[test]
+fn the_script_of_the_simulated_host_is_checked() {
+    let text = "\
+[backend]
+kind = \"simulated\"
+
+[backend.simulated]
+create_ms = -1
+speed = 5
+running = [\"nobody\"]
+
+[[backend.simulated.failure]]
+call = \"explode\"
+
+[[backend.simulated.failure]]
+fault = \"boredom\"
+
+[[backend.simulated.failure]]
+call = \"apply\"
+machine = \"nobody\"
+";
+    let found = diagnostics(text);
+    let expected = [
+        "F:5:13: create_ms is a whole number from 0 to 86400000",
+        "F:6:1: unknown key speed; known are create_ms",
+        "F:7:11: nobody is no machine",
+        "F:10:8: call is one of create, apply",
+        "F:12:1: call is missing",
+        "F:17:11: nobody is no machine",
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.starts_with(expected), "found    {found}\nexpected {expected}");
+    }
+    let found = diagnostics("[backend.simulated]\ncreate_ms = 5\n");
+    assert!(found.len() == 1 && found[0].contains("is for kind = \"simulated\""), "{found:?}");
+}
+
 /// The row of a key in the documentation: `| key | default | range | …`.
 fn documented(key: &Key) -> String {
     let range = match key.kind {

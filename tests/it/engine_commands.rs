@@ -1,8 +1,16 @@
 //! Commands over the simulated host and over files: what they do to the records, and each answer they can give.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use wsnapd::backend::{MachineState, PoolDefinition, PoolSnapshots, SimulatedCall};
+use tokio::sync::Notify;
+use wsnapd::backend::{
+    BackendError, BoxFuture, DirectoryPools, JournalStep, MachineState, PoolDefinition, PoolSnapshots, SimulatedCall,
+    StepControl, VolumeManager, VolumePoolReport, VolumeReport, VolumeSnapshotRequest,
+};
 use wsnapd::engine::{
     CancelMode, CollectionChange, CollectionKind, ConsistencyLevel, CreateGroupSnapshot, CreateSnapshot,
     CreateVolumeSnapshot, DefineCollection, Engine, EngineError, Event, Failure, GroupSnapshotType, JobState, Outcome,
@@ -102,7 +110,7 @@ async fn records_survive_a_restart() {
 async fn every_refusal_has_its_error() {
     let site = Site::new();
     let host = site.simulated();
-    let engine = site.open(std::sync::Arc::<wsnapd::backend::SimulatedHypervisor>::clone(&host)).await;
+    let engine = site.open(Arc::<wsnapd::backend::SimulatedHypervisor>::clone(&host)).await;
     let snapshot = take(&engine, WEB).await;
     let gone = guid(0xDEAD);
     let refused = |result: Result<(), EngineError>| format!("{:?}", result.unwrap_err());
@@ -186,7 +194,7 @@ async fn progress_only_grows_and_a_cancel_undoes() {
     let site = Site::new();
     let host = site.simulated();
     host.set_duration(SimulatedCall::Create, Duration::from_secs(10));
-    let engine = site.open_forgetful(std::sync::Arc::<wsnapd::backend::SimulatedHypervisor>::clone(&host)).await;
+    let engine = site.open_forgetful(Arc::<wsnapd::backend::SimulatedHypervisor>::clone(&host)).await;
     let mut events = engine.subscribe();
     let job = job_of(engine.create_snapshot(creation(WEB, SnapshotType::Full), USER).await);
     wait(&engine, job).await;
@@ -213,7 +221,7 @@ async fn progress_only_grows_and_a_cancel_undoes() {
 async fn the_state_is_checked_again_when_the_job_begins() {
     let site = Site::new();
     let host = site.simulated();
-    let engine = site.open(std::sync::Arc::<wsnapd::backend::SimulatedHypervisor>::clone(&host)).await;
+    let engine = site.open(Arc::<wsnapd::backend::SimulatedHypervisor>::clone(&host)).await;
     let snapshot = take(&engine, WEB).await;
     host.set_duration(SimulatedCall::Create, Duration::from_millis(100));
     let first = job_of(engine.create_snapshot(creation(WEB, SnapshotType::Full), USER).await);
@@ -237,7 +245,7 @@ async fn running_machines_are_frozen_or_their_memory_is_taken() {
     use UserSnapshotType::{ProductionFallback, ProductionOnly, Standard};
     let site = Site::new();
     let host = site.simulated();
-    let engine = site.open(std::sync::Arc::<wsnapd::backend::SimulatedHypervisor>::clone(&host)).await;
+    let engine = site.open(Arc::<wsnapd::backend::SimulatedHypervisor>::clone(&host)).await;
     host.set_state(guid(WEB), MachineState::Running);
     for (snapshot_type, user_type, wanted, agent, expected) in [
         (SnapshotType::Full, Standard, Unknown, false, Some((true, Application))),
@@ -273,7 +281,7 @@ async fn running_machines_are_frozen_or_their_memory_is_taken() {
 async fn memory_comes_back_as_a_saved_machine_and_can_be_dropped() {
     let site = Site::new();
     let host = site.simulated();
-    let engine = site.open(std::sync::Arc::<wsnapd::backend::SimulatedHypervisor>::clone(&host)).await;
+    let engine = site.open(Arc::<wsnapd::backend::SimulatedHypervisor>::clone(&host)).await;
     let change = SystemChange { user_snapshot_type: Some(UserSnapshotType::Standard), ..SystemChange::default() };
     engine.modify_system(guid(WEB), change).await.unwrap();
     finish(&engine, engine.request_state_change(guid(WEB), RequestedState::Enabled, USER).await).await;
@@ -314,7 +322,7 @@ async fn a_group_is_taken_applied_shrunk_and_destroyed() {
     let set = made(&*wait(&engine, job_of(engine.create_group_snapshot(request, USER).await)).await);
     finish(&engine, engine.destroy_group_snapshot(set, USER).await).await;
     assert_eq!((engine.view().snapshots().count(), engine.view().snapshot_collections().count()), (0, 0));
-    assert_eq!(site.snapshot_directories(), Vec::<std::path::PathBuf>::new());
+    assert_eq!(site.snapshot_directories(), Vec::<PathBuf>::new());
 }
 
 #[tokio::test]
@@ -360,6 +368,109 @@ async fn volumes_are_copied_or_refused_as_their_pool_says() {
         let again = engine.create_volume_snapshot(again, USER).await;
         assert!(matches!(again, Err(EngineError::VolumeNotUsable(_))), "{again:?}");
     }
+    engine.shutdown().await;
+}
+
+/// Directory pools whose list of volumes is held back once it is made.
+struct HeldList {
+    pools: DirectoryPools,
+    hold: AtomicBool,
+    made: Notify,
+    go_on: Notify,
+}
+
+impl VolumeManager for HeldList {
+    fn pools(&self) -> BoxFuture<'_, Result<Vec<VolumePoolReport>, BackendError>> {
+        self.pools.pools()
+    }
+
+    fn volumes<'a>(&'a self, pool: &'a str) -> BoxFuture<'a, Result<Vec<VolumeReport>, BackendError>> {
+        Box::pin(async move {
+            let list = self.pools.volumes(pool).await;
+            if self.hold.swap(false, Ordering::SeqCst) {
+                self.made.notify_one();
+                self.go_on.notified().await;
+            }
+            list
+        })
+    }
+
+    fn instant_snapshot<'a>(
+        &'a self,
+        request: &'a VolumeSnapshotRequest,
+    ) -> BoxFuture<'a, Result<Option<VolumeReport>, BackendError>> {
+        self.pools.instant_snapshot(request)
+    }
+
+    fn copy_snapshot<'a>(
+        &'a self,
+        request: &'a VolumeSnapshotRequest,
+        control: &'a StepControl,
+    ) -> BoxFuture<'a, Result<VolumeReport, BackendError>> {
+        self.pools.copy_snapshot(request, control)
+    }
+
+    fn recover<'a>(
+        &'a self,
+        request: &'a VolumeSnapshotRequest,
+        journal: &'a [JournalStep],
+    ) -> BoxFuture<'a, Result<Option<VolumeReport>, BackendError>> {
+        self.pools.recover(request, journal)
+    }
+
+    fn remove_orphans(&self) -> BoxFuture<'_, Result<Vec<PathBuf>, BackendError>> {
+        self.pools.remove_orphans()
+    }
+}
+
+#[tokio::test]
+async fn volumes_come_and_go_while_the_server_runs() {
+    let mut site = Site::new();
+    let path = site.directory.path().join("pool");
+    std::fs::create_dir(&path).unwrap();
+    std::fs::write(path.join("vol1"), "volume").unwrap();
+    site.pools.push(PoolDefinition { name: "pool".to_owned(), path: path.clone(), snapshots: PoolSnapshots::Copy });
+    let volumes = Arc::new(HeldList {
+        pools: DirectoryPools::open(site.pools.clone()).unwrap(),
+        hold: AtomicBool::new(false),
+        made: Notify::new(),
+        go_on: Notify::new(),
+    });
+    let mut options = site.options(site.files(), site.store().await);
+    options.volumes = Arc::<HeldList>::clone(&volumes);
+    let engine = Engine::open(options).await.unwrap();
+    let names = || engine.view().volumes().map(|volume| volume.file_name.to_string()).collect::<BTreeSet<_>>();
+    let source = engine.view().volumes().next().unwrap().id;
+
+    std::fs::write(path.join("vol2"), "another").unwrap();
+    std::fs::write(path.join("vol1"), "a longer volume").unwrap();
+    engine.refresh().await.unwrap();
+    assert_eq!(names(), ["vol1".to_owned(), "vol2".to_owned()].into());
+    assert_eq!(engine.view().volume(source).map(|volume| volume.bytes), Some(15), "the identity stays");
+    std::fs::remove_file(path.join("vol2")).unwrap();
+    engine.refresh().await.unwrap();
+    assert_eq!(names(), ["vol1".to_owned()].into());
+
+    // A snapshot that is acknowledged while an older list is on its way is not taken for gone.
+    volumes.hold.store(true, Ordering::SeqCst);
+    let (refreshed, snapshot) = tokio::join!(engine.refresh(), async {
+        volumes.made.notified().await;
+        let request = CreateVolumeSnapshot { source, name: Some("nightly".into()), target_pool: None };
+        let Ok(VolumeOutcome::Started { job, volume }) = engine.create_volume_snapshot(request, USER).await else {
+            panic!("the pool copies")
+        };
+        assert_eq!(wait(&engine, job).await.state, JobState::Completed);
+        volumes.go_on.notify_one();
+        volume
+    });
+    refreshed.unwrap();
+    assert_eq!(engine.view().volume(snapshot).map(|volume| volume.name.clone()), Some("nightly".into()));
+
+    // What is gone when its snapshot is asked for is named as such, whether the list is new or old.
+    std::fs::remove_file(path.join("vol1")).unwrap();
+    let request = CreateVolumeSnapshot { source, name: None, target_pool: None };
+    let gone = engine.create_volume_snapshot(request, USER).await;
+    assert!(matches!(gone, Err(EngineError::NoSuchVolume(id)) if id == source), "{gone:?}");
     engine.shutdown().await;
 }
 

@@ -13,7 +13,7 @@ use wsnapd::engine::{
 };
 use wsnapd::time::{Guid, Timestamp};
 
-use crate::engine_support::{DB, SHOP, Site, USER, WEB, creation, guid, job_of, take, wait};
+use crate::engine_support::{DB, SHOP, Site, USER, WEB, creation, guid, job_of, made, take, wait};
 
 /// Lets some commits pass and then never answers again, as if the process were gone.
 struct DyingStore {
@@ -68,6 +68,20 @@ enum Scenario {
     Apply,
     Destroy,
     CreateGroup,
+    ApplyGroup,
+    DestroyGroup,
+}
+
+impl Scenario {
+    /// The snapshot that is there before is one of the collection.
+    fn is_on_a_set(self) -> bool {
+        matches!(self, Self::ApplyGroup | Self::DestroyGroup)
+    }
+}
+
+fn of_shop() -> CreateGroupSnapshot {
+    let (collection, snapshot_type) = (guid(SHOP), GroupSnapshotType::Standard);
+    CreateGroupSnapshot { collection, snapshot_type, settings: SnapshotSettings::default() }
 }
 
 const DISKS: [(u64, &str); 3] = [(WEB, "web-root"), (DB, "db-root"), (DB, "db-data")];
@@ -77,11 +91,9 @@ async fn act(engine: &Engine, scenario: Scenario, first: Guid) {
         Scenario::Create => job_of(engine.create_snapshot(creation(DB, SnapshotType::Full), USER).await),
         Scenario::Apply => job_of(engine.apply_snapshot(first, USER).await),
         Scenario::Destroy => job_of(engine.destroy_snapshot(first, USER).await),
-        Scenario::CreateGroup => {
-            let (collection, snapshot_type) = (guid(SHOP), GroupSnapshotType::Standard);
-            let request = CreateGroupSnapshot { collection, snapshot_type, settings: SnapshotSettings::default() };
-            job_of(engine.create_group_snapshot(request, USER).await)
-        }
+        Scenario::CreateGroup => job_of(engine.create_group_snapshot(of_shop(), USER).await),
+        Scenario::ApplyGroup => job_of(engine.apply_group_snapshot(first, USER).await),
+        Scenario::DestroyGroup => job_of(engine.destroy_group_snapshot(first, USER).await),
     };
     wait(engine, job).await;
 }
@@ -129,24 +141,32 @@ async fn check_truth(site: &Site, scenario: Scenario, first: Guid, case: &str) -
     let state =
         if job.sequence == view.jobs().map(|job| job.sequence).min().unwrap() { JobState::New } else { job.state };
     let done = state == JobState::Completed;
-    let applied = scenario == Scenario::Apply && done;
     for (machine, disk) in DISKS {
-        let text = if applied && machine == DB { "one" } else { "two" };
+        let applied = done && (scenario == Scenario::ApplyGroup || (scenario == Scenario::Apply && machine == DB));
+        let text = if applied { "one" } else { "two" };
         assert_eq!(site.read(disk), format!("{disk} {text}"), "{case}");
     }
     let expected = match (scenario, done) {
-        (Scenario::Create, true) => 2,
         (Scenario::CreateGroup, true) => 3,
-        (Scenario::Destroy, true) => 0,
+        (Scenario::Destroy | Scenario::DestroyGroup, true) => 0,
+        (Scenario::Create, true) | (Scenario::ApplyGroup | Scenario::DestroyGroup, _) => 2,
         _ => 1,
     };
     let snapshots: BTreeMap<Guid, _> = view.snapshots().map(|snapshot| (snapshot.id, snapshot)).collect();
     assert_eq!(snapshots.len(), expected, "{case}");
-    assert_eq!(view.snapshot_collections().count(), usize::from(scenario == Scenario::CreateGroup && done), "{case}");
+    let sets = match scenario {
+        Scenario::CreateGroup => done,
+        Scenario::ApplyGroup => true,
+        Scenario::DestroyGroup => !done,
+        _ => false,
+    };
+    assert_eq!(view.snapshot_collections().count(), usize::from(sets), "{case}");
+    let last_applied = view.collection(guid(SHOP)).unwrap().last_applied;
+    assert_eq!(last_applied, (scenario == Scenario::ApplyGroup && done).then_some(first), "{case}");
     for snapshot in snapshots.values() {
         assert!(!snapshot.missing, "{case}");
         for image in &snapshot.disks {
-            let text = if snapshot.id == first { "one" } else { "two" };
+            let text = if snapshot.id == first || scenario.is_on_a_set() { "one" } else { "two" };
             assert_eq!(std::fs::read_to_string(&image.file).unwrap(), format!("{} {text}", image.disk), "{case}");
         }
     }
@@ -173,7 +193,12 @@ async fn die_at_each_record(scenario: Scenario) {
                 site.write(disk, &format!("{disk} one"));
             }
             let engine = site.open(site.files()).await;
-            let first = take(&engine, DB).await;
+            let first = if scenario.is_on_a_set() {
+                let job = job_of(engine.create_group_snapshot(of_shop(), USER).await);
+                made(&*wait(&engine, job).await)
+            } else {
+                take(&engine, DB).await
+            };
             engine.shutdown().await;
             drop(engine);
             for (_, disk) in DISKS {
@@ -213,6 +238,16 @@ async fn group_creation_survives_death_at_each_record() {
 }
 
 #[tokio::test]
+async fn group_application_survives_death_at_each_record() {
+    die_at_each_record(Scenario::ApplyGroup).await;
+}
+
+#[tokio::test]
+async fn group_destruction_survives_death_at_each_record() {
+    die_at_each_record(Scenario::DestroyGroup).await;
+}
+
+#[tokio::test]
 async fn jobs_that_waited_run_after_the_restart() {
     let site = Site::new();
     let store = Arc::new(DyingStore {
@@ -244,7 +279,7 @@ async fn a_half_done_replacement_is_finished() {
         .map(|(number, disk)| {
             let staged = site.directory.path().join(format!(".wsnapd-{}-{number}.staged", guid(7)));
             std::fs::write(&staged, format!("{disk} one")).unwrap();
-            StagedFile { staged, target: site.disk_path(disk) }
+            StagedFile { staged, target: site.disk_path(disk), ..StagedFile::default() }
         })
         .collect();
     std::fs::rename(&files[0].staged, &files[0].target).unwrap();

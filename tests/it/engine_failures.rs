@@ -1,7 +1,7 @@
 //! Each call to the back-end fails, hangs or dies once: the job says why, nothing half-made stays, and the next try works.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use wsnapd::backend::{BoxFuture, Fault, MachineState, SimulatedCall, SimulatedHypervisor};
@@ -213,6 +213,196 @@ async fn a_store_that_fails_once_costs_one_command_or_one_job() {
     }
     let (done, failed) = (Some(JobState::Completed), Some(JobState::Exception));
     assert!(ends.first() == Some(&None) && ends.contains(&failed) && ends.last() == Some(&done), "{ends:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_simulated_host_does_what_the_configuration_says() {
+    let site = Site::new();
+    let path = site.directory.path();
+    let definitions = path.join("machines.d");
+    std::fs::create_dir(&definitions).unwrap();
+    for (id, name) in [(WEB, "web01"), (DB, "db01")] {
+        let text = format!("id = \"{}\"\nname = \"{name}\"\n[[disk]]\nname = \"root\"\npath = \"x\"\n", guid(id));
+        std::fs::write(definitions.join(format!("{name}.toml")), text).unwrap();
+    }
+    let text = format!(
+        "[backend]\nkind = \"simulated\"\n[backend.simulated]\ncreate_ms = 20000\nrunning = [\"web01\"]\n\
+         saved = [\"{}\"]\n[[backend.simulated.failure]]\ncall = \"create\"\nnth = 2\nmachine = \"web01\"\n\
+         fault = \"no-space\"\n[[backend.simulated.failure]]\ncall = \"change-state\"\nnth = 0\ntext = \"no power\"\n",
+        guid(DB),
+    );
+    let config = wsnapd::config::Config::parse(&path.join("wsnapd.toml"), &text).unwrap();
+    let backend = wsnapd::backend::open(&config.backend, path, config.machines, config.pools).unwrap();
+    let engine = site.open_forgetful(backend.hypervisor).await;
+    let state = |id| engine.view().system(guid(id)).unwrap().state.to_string();
+    assert_eq!((state(WEB), state(DB)), ("running".to_owned(), "saved".to_owned()));
+    // A snapshot of the other machine is not one of the calls that count.
+    for (machine, number) in [(WEB, 0), (DB, 0), (WEB, 32768), (WEB, 0)] {
+        let begun = tokio::time::Instant::now();
+        let request = creation(machine, SnapshotType::Full);
+        let job = wait(&engine, job_of(engine.create_snapshot(request, USER).await)).await;
+        assert_eq!(job.failure.as_ref().map_or(0, |failure| failure.failure.number()), number, "{:?}", job.failure);
+        let took = begun.elapsed().as_secs();
+        assert!((20..30).contains(&took), "{took} seconds");
+    }
+    for _ in 0..2 {
+        let stop = engine.request_state_change(guid(WEB), RequestedState::Disabled, USER).await;
+        let job = wait(&engine, job_of(stop)).await;
+        let failure = job.failure.as_ref().expect("each of them fails");
+        assert!(failure.description.contains("no power"), "{}", failure.description);
+    }
+}
+
+/// A store that keeps nothing and takes its time.
+struct SlowStore;
+
+impl Store for SlowStore {
+    fn acquire<'a>(
+        &'a self,
+        owner: &'a str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> BoxFuture<'a, Result<Lease, StoreError>> {
+        ForgetfulStore.acquire(owner, now, until)
+    }
+
+    fn renew<'a>(&'a self, lease: &'a Lease, until: Timestamp) -> BoxFuture<'a, Result<(), StoreError>> {
+        ForgetfulStore.renew(lease, until)
+    }
+
+    fn release<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<(), StoreError>> {
+        ForgetfulStore.release(lease)
+    }
+
+    fn load<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<Records, StoreError>> {
+        ForgetfulStore.load(lease)
+    }
+
+    fn commit<'a>(&'a self, _: &'a Lease, _: Vec<Change>) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Ok(())
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_given_up_leaves_no_job_that_never_starts() {
+    let site = Site::new();
+    let engine = Engine::open(site.options(site.simulated(), Arc::new(SlowStore))).await.unwrap();
+    let patience = Duration::from_millis(100);
+    let creation = engine.create_snapshot(creation(WEB, SnapshotType::Full), USER);
+    tokio::time::timeout(patience, creation).await.expect_err("the store is slower");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let job = engine.view().jobs().next().expect("the record was on its way").id;
+    assert_eq!(wait(&engine, job).await.state, JobState::Completed);
+    // The same with a cancellation: the next job gets its turn.
+    let host = site.simulated();
+    let hypervisor: Arc<dyn wsnapd::backend::Hypervisor> = Arc::<SimulatedHypervisor>::clone(&host);
+    let engine = Engine::open(site.options(hypervisor, Arc::new(SlowStore))).await.unwrap();
+    host.script(SimulatedCall::Create, Fault::Hang);
+    let hanging = job_of(engine.create_snapshot(self::creation(WEB, SnapshotType::Full), USER).await);
+    let next = job_of(engine.create_snapshot(self::creation(WEB, SnapshotType::Full), USER).await);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let cancel = engine.cancel_job(hanging, CancelMode::Terminate);
+    tokio::time::timeout(patience, cancel).await.expect_err("the store is slower");
+    assert_eq!(wait(&engine, hanging).await.state, JobState::Terminated);
+    assert_eq!(wait(&engine, next).await.state, JobState::Completed);
+}
+
+#[tokio::test]
+async fn a_server_whose_records_were_taken_over_stops() {
+    let site = Site::new();
+    let store = site.store().await;
+    let kept: Arc<dyn Store> = Arc::<wsnapd::engine::SqliteStore>::clone(&store);
+    let engine = Engine::open(site.options(site.files(), kept)).await.unwrap();
+    take(&engine, WEB).await;
+    let now = "2026-11-21T14:05:09Z".parse().unwrap();
+    store.acquire("another server", now, now).await.unwrap();
+    let refused = engine.create_snapshot(creation(WEB, SnapshotType::Full), USER).await;
+    assert!(matches!(refused, Err(EngineError::Store(StoreError::LeaseLost))), "{refused:?}");
+    tokio::time::timeout(Duration::from_secs(5), engine.lease_lost()).await.expect("it is told at once");
+    let refused = engine.create_snapshot(creation(WEB, SnapshotType::Full), USER).await;
+    assert!(matches!(refused, Err(EngineError::ShuttingDown | EngineError::Store(_))), "{refused:?}");
+    assert_eq!(engine.view().snapshots().count(), 1);
+    engine.shutdown().await;
+}
+
+/// A store that keeps nothing, and fails as long as its filesystem is full.
+#[derive(Default)]
+struct FullStore {
+    full: AtomicBool,
+}
+
+impl Store for FullStore {
+    fn acquire<'a>(
+        &'a self,
+        owner: &'a str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> BoxFuture<'a, Result<Lease, StoreError>> {
+        ForgetfulStore.acquire(owner, now, until)
+    }
+
+    fn renew<'a>(&'a self, lease: &'a Lease, until: Timestamp) -> BoxFuture<'a, Result<(), StoreError>> {
+        ForgetfulStore.renew(lease, until)
+    }
+
+    fn release<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<(), StoreError>> {
+        ForgetfulStore.release(lease)
+    }
+
+    fn load<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<Records, StoreError>> {
+        ForgetfulStore.load(lease)
+    }
+
+    fn commit<'a>(&'a self, _: &'a Lease, _: Vec<Change>) -> BoxFuture<'a, Result<(), StoreError>> {
+        let full = self.full.load(Ordering::SeqCst);
+        let error = || StoreError::Io(std::io::Error::from(std::io::ErrorKind::StorageFull));
+        Box::pin(std::future::ready(if full { Err(error()) } else { Ok(()) }))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_ends_with_the_truth_once_there_is_space_for_its_record() {
+    let site = Site::new();
+    let host = site.simulated();
+    let store = Arc::new(FullStore::default());
+    let kept: Arc<dyn Store> = Arc::<FullStore>::clone(&store);
+    let hypervisor: Arc<dyn wsnapd::backend::Hypervisor> = Arc::<SimulatedHypervisor>::clone(&host);
+    let engine = Engine::open(site.options(hypervisor, kept)).await.unwrap();
+    host.set_duration(SimulatedCall::Create, Duration::from_secs(10));
+    let job = job_of(engine.create_snapshot(creation(WEB, SnapshotType::Full), USER).await);
+    let waiting = job_of(engine.create_snapshot(creation(WEB, SnapshotType::Full), USER).await);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    store.full.store(true, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(engine.view().job(job).unwrap().state, JobState::Running, "no end is shown that is not durable");
+    let refused = engine.create_snapshot(creation(DB, SnapshotType::Full), USER).await;
+    assert!(matches!(refused, Err(EngineError::Store(_))), "{refused:?}");
+    store.full.store(false, Ordering::SeqCst);
+    let ended = wait(&engine, job).await;
+    let failure = ended.failure.as_ref().expect("the journal had no space");
+    assert!(failure.description.contains("the journal could not be written; everything was undone"), "{failure:?}");
+    assert_eq!(wait(&engine, waiting).await.state, JobState::Completed);
+    assert_eq!((engine.view().snapshots().count(), host.held_snapshots().len()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_makes_no_job_end_before_it_began_or_stay_for_ever() {
+    let site = Site::new();
+    let host = site.simulated();
+    host.set_duration(SimulatedCall::Create, Duration::from_secs(10));
+    let engine = site.open_forgetful(host).await;
+    let id = job_of(engine.create_snapshot(creation(WEB, SnapshotType::Full), USER).await);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    site.clock.advance(chrono::Duration::days(-365));
+    let job = wait(&engine, id).await;
+    assert!(job.submitted <= job.started.unwrap() && job.started <= job.ended, "{job:?}");
+    tokio::time::sleep(Duration::from_secs(290)).await;
+    assert!(engine.view().job(id).is_some());
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(engine.view().job(id).is_none());
 }
 
 #[cfg(target_os = "linux")]

@@ -330,6 +330,18 @@ class Rounds:
             self.conclude(cim, operation)
         return done
 
+    def unfinished(self, cim):
+        jobs = cim.enumerate(wsman.class_uri(V2, "Msvm_ConcreteJob"))
+        jobs += cim.enumerate(wsman.class_uri(STORAGE, "MSFT_SMJob"))
+        return [job.properties for job in jobs if job.number("JobState") not in wsman.FINAL]
+
+    def wait_for_all_jobs(self, cim):
+        """Jobs that nobody heard of may still be at work, so that what they make comes later."""
+        deadline = time.monotonic() + 60
+        while stuck := self.unfinished(cim):
+            require(time.monotonic() < deadline, f"jobs without an end: {stuck}")
+            time.sleep(0.02)
+
     def all_groups(self, cim):
         return cim.references_of_class(V2, "Msvm_SnapshotCollection")
 
@@ -344,8 +356,7 @@ class Rounds:
             extra = found - set(machine.snapshots)
             require(not extra, f"snapshots of {machine.name} nobody asked for: {extra}")
         require(set(self.all_groups(cim)) == set(self.groups), "the snapshot collections are not those known")
-        jobs = cim.enumerate(wsman.class_uri(V2, "Msvm_ConcreteJob"))
-        stuck = [job.properties for job in jobs if job.number("JobState") not in wsman.FINAL]
+        stuck = self.unfinished(cim)
         require(not stuck, f"jobs without an end: {stuck}")
         self.check_files()
         require(self.copies() == self.volumes, f"copies {self.copies()}, known {self.volumes}")
@@ -421,6 +432,7 @@ class Rounds:
             self.kill_while_starting(chance.uniform(0.0, 0.5))
         self.demo.start()
         cim = self.connect()
+        self.wait_for_all_jobs(cim)
         ends = [(operation.kind, operation.job is not None, self.settle(cim, operation)) for operation in self.pending]
         self.check(cim)
         self.demo.kill() if chance.random() < 0.5 else self.demo.stop()

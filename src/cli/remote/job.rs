@@ -6,11 +6,13 @@ use super::super::args::JobCommand;
 use super::super::failure::Failure;
 use super::super::output::{say, table};
 use super::names::path;
-use super::progress::{finish, state_name, wait};
+use super::progress::{JOB_STARTED, finish, state_name, wait};
 use super::{STORAGE, VIRTUALIZATION};
 
 /// The `RequestedState` "Terminate".
 const TERMINATE: &str = "4";
+/// The states "Terminated" and "Killed".
+const CANCELLED: [u64; 2] = [8, 9];
 
 pub(super) async fn run(client: &Client, command: JobCommand) -> Result<(), Failure> {
     match command {
@@ -40,10 +42,18 @@ pub(super) async fn run(client: &Client, command: JobCommand) -> Result<(), Fail
             Ok(())
         }
         JobCommand::Cancel { id } => {
-            let job = find(client, &id).await?;
+            let job = path(&find(client, &id).await?)?;
             let arguments = [("RequestedState", Argument::Text(TERMINATE))];
-            let output = client.invoke(&path(&job)?, "RequestStateChange", &arguments).await?;
-            finish(client, &output, "cancel").await?;
+            let output = client.invoke(&job, "RequestStateChange", &arguments).await?;
+            if output.return_value() == Some(JOB_STARTED) {
+                // What was started is the undoing, and the job itself tells when that is done.
+                let progress = client.wait_for_job(&job, |_| {}).await?;
+                if !CANCELLED.contains(&progress.state) {
+                    return Err(Failure::failed(format!("{id}: {}", state_name(progress.state))));
+                }
+            } else {
+                finish(client, &output, "cancel").await?;
+            }
             say(format_args!("{id}: cancelled"));
             Ok(())
         }

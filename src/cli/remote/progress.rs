@@ -11,7 +11,7 @@ use super::super::failure::Failure;
 use super::super::output::tell;
 
 /// "Parameters checked, job started".
-const JOB_STARTED: u32 = 4096;
+pub(super) const JOB_STARTED: u32 = 4096;
 
 /// Waits for what a method began; gives the job if there was one.
 ///

@@ -1,8 +1,8 @@
 //! Who is asking (`authentication.md`).
 //!
-//! A scheme is one file in this directory and one arm in [`ConnectionAuth::authenticate`]. State
+//! A scheme is one file in this directory and one arm in `ConnectionAuth::authenticate`. State
 //! that belongs to the connection (a handshake, a security context that seals messages) lives in
-//! [`ConnectionAuth`], of which every connection has its own; what all connections share is in
+//! `ConnectionAuth`, of which every connection has its own; what all connections share is in
 //! [`AuthPolicy`].
 
 mod basic;
