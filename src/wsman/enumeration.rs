@@ -89,6 +89,7 @@ impl Service {
             if end == End::Finished {
                 w.empty("n:EnumerationContext");
             } else {
+                write_expires(&mut w, expires, request.now);
                 write_context(&mut w, self.keep(request, enumeration, expires));
             }
             w.element("w:Items", |w| w.raw(&items));
@@ -96,11 +97,8 @@ impl Service {
                 w.empty("w:EndOfSequence");
             }
         } else {
+            write_expires(&mut w, expires, request.now);
             write_context(&mut w, self.keep(request, enumeration, expires));
-            if body.has_expires() {
-                let left = expires.and_then(|at| (at - request.now).to_std().ok()).unwrap_or_default();
-                w.text_element("n:Expires", &crate::time::format_xs_duration(left));
-            }
         }
         w.end("n:EnumerateResponse");
         Ok(Answer { body: w.finish(), headers: estimate })
@@ -318,6 +316,13 @@ fn write_projection(w: &mut Writer, writer: InstanceWriter<'_>, instance: &CimIn
             }
         }
     });
+}
+
+/// How long a context lives that was asked to expire; its schema wants it before the context.
+fn write_expires(w: &mut Writer, expires: Option<Timestamp>, now: Timestamp) {
+    if let Some(left) = expires.and_then(|at| (at - now).to_std().ok()) {
+        w.text_element("n:Expires", &crate::time::format_xs_duration(left));
+    }
 }
 
 fn write_context(w: &mut Writer, context: Guid) {

@@ -40,11 +40,7 @@ pub(super) struct PullBody {
 }
 
 impl EnumerateBody<'_> {
-    pub(super) const fn has_expires(&self) -> bool {
-        self.expires.is_some()
-    }
-
-    /// `n:Expires` as a point in time: a duration or a date, not in the past.
+    /// `n:Expires` as a point in time: a duration or a date, not in the past. What lies beyond all time is never.
     pub(super) fn expires(&self, now: Timestamp) -> Result<Option<Timestamp>, Fault> {
         let Some(text) = &self.expires else { return Ok(None) };
         let past = || Fault::new(Subcode::InvalidExpirationTime).reason("Expires is zero, negative or in the past.");
@@ -52,7 +48,8 @@ impl EnumerateBody<'_> {
             return match parse_xs_duration(text) {
                 Ok(Duration::ZERO) | Err(crate::time::DurationError::Negative) => Err(past()),
                 Ok(time) => Ok(chrono::Duration::from_std(time).ok().and_then(|time| now.checked_add_signed(time))),
-                Err(_) => Err(unsupported_expires()),
+                Err(crate::time::DurationError::OutOfRange) => Ok(None),
+                Err(crate::time::DurationError::Malformed) => Err(unsupported_expires()),
             };
         }
         let at = chrono::DateTime::parse_from_rfc3339(text).map_err(|_| unsupported_expires())?.to_utc();

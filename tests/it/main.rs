@@ -29,6 +29,8 @@ mod engine_model;
 #[cfg(test)]
 mod engine_support;
 #[cfg(test)]
+mod enumeration_expiry;
+#[cfg(test)]
 mod exchange;
 #[cfg(test)]
 mod fuzz_regression;

@@ -32,7 +32,7 @@ pub(crate) struct TestServer {
     pub(crate) manager: Arc<ObjectManager>,
     pub(crate) service: Service,
     pub(crate) principal: Principal,
-    clock: Arc<ManualClock>,
+    pub(crate) clock: Arc<ManualClock>,
     directory: TempDir,
 }
 
