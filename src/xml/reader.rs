@@ -6,6 +6,7 @@ use std::sync::Arc;
 use quick_xml::XmlVersion;
 use quick_xml::events::attributes::Attributes;
 use quick_xml::events::{BytesRef, Event as RawEvent};
+use quick_xml::name::QName;
 
 use super::{Fragment, Name, Ns, XmlError, XmlErrorKind};
 
@@ -136,6 +137,8 @@ pub struct Reader<'a> {
     pending: Option<Pending<'a>>,
     /// The start tag read last was empty (`<a/>`): its end comes next.
     end_of_empty: bool,
+    /// The text is a fragment: another reader has read all of it and found it well-formed.
+    checked: bool,
 }
 
 #[derive(Debug)]
@@ -165,12 +168,14 @@ impl<'a> Reader<'a> {
             open: Vec::with_capacity(8),
             pending: None,
             end_of_empty: false,
+            checked: false,
         }
     }
 
     pub(super) fn in_scope(text: &'a str, options: ReaderOptions, bindings: &[(&'a str, Ns<'a>)]) -> Self {
         let mut reader = Self::with_options(text, options);
         reader.scope.bindings.extend_from_slice(bindings);
+        reader.checked = true;
         reader
     }
 
@@ -286,9 +291,25 @@ impl<'a> Reader<'a> {
     pub fn fragment(&mut self, element: &Element<'a>) -> Result<Fragment<'a>, XmlError> {
         let outer = self.open.last().copied().unwrap_or_default();
         let bindings: Arc<[_]> = self.scope.bindings.get(..outer).unwrap_or_default().into();
-        self.skip()?;
+        if self.checked {
+            self.skip_checked(element)?;
+        } else {
+            self.skip()?;
+        }
         let text = self.text.get(element.start..self.position()).unwrap_or_default();
         Ok(Fragment::new(text, bindings, self.options))
+    }
+
+    /// Skips the rest of an element of which everything was read and judged before.
+    fn skip_checked(&mut self, element: &Element<'a>) -> Result<(), XmlError> {
+        if !std::mem::take(&mut self.end_of_empty) {
+            let tag = self.text.get(element.start..).and_then(|text| text.strip_prefix('<')).unwrap_or_default();
+            let end = tag.find(|c: char| c.is_ascii_whitespace() || matches!(c, '>' | '/')).unwrap_or(tag.len());
+            let name = QName(tag.get(..end).unwrap_or_default());
+            self.inner.read_to_end(name).map_err(|error| self.error(XmlErrorKind::Malformed(error.to_string())))?;
+        }
+        self.close();
+        Ok(())
     }
 
     /// An error at the current place.
@@ -583,5 +604,21 @@ mod tests {
         assert!(element.is(Ns::Other("v"), "b"));
         assert_eq!(inner.next_child().unwrap().unwrap().name(), Name { ns: Ns::Other("u"), local: "d" });
         assert_eq!(reader.next_child().unwrap().unwrap().local(), "e");
+    }
+
+    #[test]
+    fn fragments_of_a_fragment_skip_what_was_judged_before() {
+        let text = "<r xmlns:p='v'><p:a><p:a k='>'>1<p:a/></p:a><b/><!-- </p:a> --></p:a></r>";
+        let mut reader = Reader::new(text);
+        assert!(matches!(reader.next(), Ok(Event::Start(_))));
+        let outer = reader.next_child().unwrap().unwrap();
+        let (mut inner, _) = reader.fragment(&outer).unwrap().open().unwrap();
+        let mut parts = Vec::new();
+        while let Some(child) = inner.next_child().unwrap() {
+            let part = inner.fragment(&child).unwrap();
+            assert_eq!(part.open().unwrap().1.name(), child.name());
+            parts.push(part.as_str());
+        }
+        assert_eq!(parts, ["<p:a k='>'>1<p:a/></p:a>", "<b/>"]);
     }
 }
