@@ -6,6 +6,7 @@
 mod args;
 mod certificates;
 mod check;
+mod conformance;
 mod demo;
 mod failure;
 mod output;
@@ -36,6 +37,7 @@ pub fn main() -> ExitCode {
         Command::Snapshot(args) => remote::snapshot(args),
         Command::Volume(args) => remote::volume(args),
         Command::Job(args) => remote::job(args),
+        Command::Conformance(args) => conformance::conformance(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
