@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import time
 import uuid
+from urllib.parse import urlsplit
 
 import server
 import wsman
@@ -431,6 +432,12 @@ class Host(server.Demo):
         if super_owned:
             shutil.rmtree(self.directory, ignore_errors=True)
 
+    def pypsrp(self):
+        """A client over pypsrp."""
+        address = urlsplit(self.https_url)
+        send = wsman.PypsrpSend(address.hostname, address.port, self.user, self.password, self.ca)
+        return wsman.Cim(send, "pypsrp")
+
     # -- what runs -------------------------------------------------------------------------------
 
     def machine_directory(self, one):
@@ -521,3 +528,17 @@ def running_of(cim):
     """The machines that run, by name."""
     found = cim.query(V2, "SELECT * FROM Msvm_ComputerSystem WHERE Caption = 'Virtual Machine'")
     return {one["ElementName"]: one.number("EnabledState") for one in found}
+
+
+def set_up(cim, machine, **properties):
+    """ModifySystemSettings on the active settings of a machine."""
+    identity = f"Microsoft:{machine.keys['Name']}"
+    text = wsman.settings(InstanceID=identity, **properties).replace('TYPE="uint8"', 'TYPE="uint16"')
+    (service,) = cim.references_of_class(V2, "Msvm_VirtualSystemManagementService")
+    output = cim.invoke(service, "ModifySystemSettings", SystemSettings=text)
+    if output["ReturnValue"] != "0":
+        raise AssertionError(f"ModifySystemSettings returned {output['ReturnValue']}")
+
+
+#: UserSnapshotType: what a snapshot of type 2 of a running machine is.
+DISABLED, PRODUCTION, PRODUCTION_ONLY, STANDARD = 2, 3, 4, 5
