@@ -17,6 +17,7 @@ mod files;
 mod files_apply;
 mod hypervisor;
 mod open;
+pub mod qemu;
 mod replace;
 mod script;
 mod simulated;
