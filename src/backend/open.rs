@@ -4,22 +4,24 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{
-    BackendError, Cause, DirectoryPools, FilesHypervisor, Hypervisor, MachineDefinition, PoolDefinition,
+    BackendError, Cause, DirectoryPools, FilesHypervisor, Hypervisor, MachineDefinition, PoolDefinition, QemuSettings,
     SimulatedHypervisor, SimulatedScript, VolumeManager,
 };
 
 /// The configuration section `[backend]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackendConfig {
-    /// `files` or `simulated`.
+    /// `files`, `qemu` or `simulated`.
     pub kind: String,
+    /// How QEMU is used.
+    pub qemu: QemuSettings,
     /// How the simulated host behaves.
     pub simulated: SimulatedScript,
 }
 
 impl Default for BackendConfig {
     fn default() -> Self {
-        Self { kind: "files".to_owned(), simulated: SimulatedScript::default() }
+        Self { kind: "files".to_owned(), qemu: QemuSettings::default(), simulated: SimulatedScript::default() }
     }
 }
 
@@ -46,7 +48,7 @@ pub fn open(
         "files" => Arc::new(FilesHypervisor::open(data_dir, machines)?),
         "simulated" => Arc::new(SimulatedHypervisor::scripted(machines, &config.simulated)),
         other => {
-            let text = format!("unknown kind {other:?}, expected \"files\" or \"simulated\"");
+            let text = format!("unknown kind {other:?}, expected \"files\", \"qemu\" or \"simulated\"");
             return Err(BackendError::new("open the back-end", Cause::NotSupported(text)));
         }
     };

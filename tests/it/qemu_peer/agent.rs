@@ -3,8 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use wsnapd::backend::Cause;
-use wsnapd::backend::qemu::{Agent, AgentError, FreezeStatus};
+use wsnapd::backend::{Agent, AgentError, Cause, FreezeStatus};
 
 use super::{Peer, Step, ms};
 

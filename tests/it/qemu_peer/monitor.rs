@@ -5,8 +5,7 @@ use std::time::Instant;
 use qapi::qmp;
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
-use wsnapd::backend::Cause;
-use wsnapd::backend::qemu::{Monitor, MonitorError};
+use wsnapd::backend::{Cause, Monitor, MonitorError};
 
 use super::{Peer, Step, ms};
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use qapi::qmp;
 use serde_json::{Value, json};
-use wsnapd::backend::qemu::{Monitor, MonitorError};
+use wsnapd::backend::{Monitor, MonitorError};
 
 use super::ms;
 
