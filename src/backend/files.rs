@@ -254,7 +254,7 @@ fn remove_empty(directories: &[PathBuf]) -> Result<(), BackendError> {
 }
 
 /// What the guest sees of a disk, in bytes.
-fn virtual_size(disk: &DiskDefinition) -> Option<u64> {
+pub(super) fn virtual_size(disk: &DiskDefinition) -> Option<u64> {
     match disk.format {
         DiskFormat::Raw => fs::metadata(&disk.path).ok().map(|metadata| metadata.len()),
         DiskFormat::Qcow2 => {

@@ -36,7 +36,9 @@ pub use hypervisor::{
     Operation, PowerAction, Quiesce, Recovery, SnapshotOutcome, SnapshotRequest,
 };
 pub use open::{Backend, BackendConfig, open};
-pub use qemu::{Agent, AgentError, FreezeStatus, MemoryMethod, Monitor, MonitorError, MonitorEvent, QemuSettings};
+pub use qemu::{
+    Agent, AgentError, FreezeStatus, MemoryMethod, Monitor, MonitorError, MonitorEvent, QemuHypervisor, QemuSettings,
+};
 pub use script::{ScriptedFailure, SimulatedScript};
 pub use simulated::{Fault, SimulatedCall, SimulatedHypervisor};
 pub use volume::{VolumeManager, VolumePoolReport, VolumeReport, VolumeSnapshotRequest};

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{
-    BackendError, Cause, DirectoryPools, FilesHypervisor, Hypervisor, MachineDefinition, PoolDefinition, QemuSettings,
-    SimulatedHypervisor, SimulatedScript, VolumeManager,
+    BackendError, Cause, DirectoryPools, FilesHypervisor, Hypervisor, MachineDefinition, PoolDefinition,
+    QemuHypervisor, QemuSettings, SimulatedHypervisor, SimulatedScript, VolumeManager,
 };
 
 /// The configuration section `[backend]`.
@@ -46,6 +46,7 @@ pub fn open(
 ) -> Result<Backend, BackendError> {
     let hypervisor: Arc<dyn Hypervisor> = match config.kind.as_str() {
         "files" => Arc::new(FilesHypervisor::open(data_dir, machines)?),
+        "qemu" => Arc::new(QemuHypervisor::open(data_dir, machines, config.qemu.clone())?),
         "simulated" => Arc::new(SimulatedHypervisor::scripted(machines, &config.simulated)),
         other => {
             let text = format!("unknown kind {other:?}, expected \"files\", \"qemu\" or \"simulated\"");
