@@ -73,6 +73,7 @@ pub const KEYS: &[Key] = &[
     key("backend", "kind", Kind::Choice(&["files", "qemu", "simulated"]), "files"),
     key("backend.qemu", "program", Kind::Text, "qemu-system-x86_64"),
     key("backend.qemu", "image_tool", Kind::Text, "qemu-img"),
+    key("backend.qemu", "accelerator", Kind::Choice(&["auto", "kvm", "tcg"]), "auto"),
     key("backend.qemu", "memory", Kind::Choice(&["auto", "background", "precopy", "stop"]), "auto"),
     key("backend.qemu", "pause_limit_ms", Kind::Number(1, 60_000), "250"),
     key("backend.qemu", "agent_timeout_seconds", Kind::Number(1, 600), "10"),

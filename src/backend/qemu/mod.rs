@@ -38,7 +38,7 @@ use machine::Machine;
 
 pub use agent::{Agent, AgentError, FreezeStatus};
 pub use monitor::{Monitor, MonitorError, MonitorEvent};
-pub use settings::{MemoryMethod, QemuSettings};
+pub use settings::{Accelerator, MemoryMethod, QemuSettings};
 
 /// Machines run by QEMU.
 pub struct QemuHypervisor {
