@@ -84,7 +84,9 @@ impl RawClient {
     async fn exchange(&self, request: &RawRequest) -> Result<RawAnswer, ClientError> {
         // A connection that the server has just closed takes nothing; the request was not sent then.
         match self.0.send(self.http(request)?).await {
-            Err(ClientError::Http(error)) if error.is_canceled() => self.0.send(self.http(request)?).await,
+            Err(ClientError::Http(error)) if error.is_canceled() || error.is_closed() => {
+                self.0.send(self.http(request)?).await
+            }
             other => other,
         }
         .map(|(status, headers, body)| RawAnswer {

@@ -17,6 +17,9 @@ use super::subject::{Subject, soap_request};
 /// The most of a message that a result keeps, in octets.
 const KEPT: usize = 6000;
 
+/// The most Pulls an enumeration is given to come to its end.
+pub(super) const MAX_PULLS: usize = 5000;
+
 /// Why a check ended before its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
@@ -197,7 +200,10 @@ impl Case {
         let answer = self.ok(message).await?;
         let mut items = answer.items();
         let mut context = answer.context();
-        while !context.is_empty() {
+        for _ in 0..MAX_PULLS {
+            if context.is_empty() {
+                return Ok(items);
+            }
             let pull = Message::pull(
                 message.resource.clone().unwrap_or_default(),
                 &context,
@@ -207,7 +213,7 @@ impl Case {
             items.extend(answer.items());
             context = answer.context();
         }
-        Ok(items)
+        self.that(false, format!("the end of the enumeration after {MAX_PULLS} Pulls")).map(|()| items)
     }
 }
 

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use super::super::case::{Case, Checked, Stop};
+use super::super::case::{Case, Checked, MAX_PULLS, Stop};
 use super::super::message::{CONFIG, ENUMERATION, Message, SELECTOR_FILTER, WQL, escaped, filter};
 use super::super::row::{Row, rows};
-use super::super::subject::{Found, wmi_uri};
-use crate::conformance::answer::Answer;
+use super::super::subject::{EPR_TOO, Found, wmi_uri};
 use crate::conformance::node::Node;
 use crate::xml::Ns;
 
@@ -228,54 +227,73 @@ async fn max_time(case: &mut Case) -> Checked {
     Ok(())
 }
 
+/// What an item is recognised by: the text of its reference.
+fn identities(items: &[Node]) -> Vec<String> {
+    items.iter().filter_map(Found::read).map(|found| found.resource.clone() + &found.selector_xml()).collect()
+}
+
+/// The numerous class, listed at once.
+async fn listed(case: &mut Case) -> Result<Vec<String>, Stop> {
+    let items = case.items(&case.numerous(1000, EPR_TOO)).await?;
+    case.that(items.len() >= 5, "five items or more")?;
+    Ok(identities(&items))
+}
+
+/// What came has to be everything that was there before and after, once: instances may come and go meanwhile.
+fn complete(case: &mut Case, mut seen: Vec<String>, before: &[String], after: &[String], how: &str) -> Checked {
+    let missing = before.iter().filter(|item| after.contains(item) && !seen.contains(item)).count();
+    let count = seen.len();
+    seen.sort_unstable();
+    seen.dedup();
+    case.that(seen.len() == count, format!("no item twice {how}"))?;
+    case.that(missing == 0, format!("every item {how}; {missing} are missing"))
+}
+
 async fn small_envelopes(case: &mut Case) -> Checked {
-    let whole = case.items(&case.numerous(1000, "")).await?;
-    let mut count = 0;
-    let mut answer = case.ok(&case.numerous(1000, "").max_envelope_size(8192)).await?;
+    let before = listed(case).await?;
+    let mut pulls = 0;
+    let mut seen = Vec::new();
+    let mut answer = case.ok(&case.numerous(1000, EPR_TOO).max_envelope_size(8192)).await?;
     loop {
         let octets = answer.raw.body.len();
         case.that(octets <= 8192, format!("at most 8192 octets; {octets} came"))?;
-        count += answer.items().len();
+        seen.extend(identities(&answer.items()));
         let context = answer.context();
         if context.is_empty() {
             break;
         }
         let pull = case.pull(&context, "<n:MaxElements>1000</n:MaxElements>").max_envelope_size(8192);
         answer = case.ok(&pull).await?;
+        pulls += 1;
+        if pulls > MAX_PULLS {
+            return case.that(false, format!("the end after {MAX_PULLS} Pulls"));
+        }
     }
-    case.that(count == whole.len(), format!("{} items in all; {count} came", whole.len()))
-}
-
-/// What an item is recognised by: the text of its reference.
-fn identity(answer: &Answer) -> Vec<String> {
-    answer.items().iter().filter_map(Found::read).map(|found| found.resource.clone() + &found.selector_xml()).collect()
+    let after = listed(case).await?;
+    complete(case, seen, &before, &after, "in envelopes of 8192 octets")
 }
 
 async fn every_split(case: &mut Case) -> Checked {
-    let mode = super::super::subject::EPR_TOO;
-    let mut expected: Vec<String> = Vec::new();
-    for size in [1000_u32, 1, 2, 3, 7] {
+    for size in [1_u32, 2, 3, 7] {
+        let before = listed(case).await?;
+        let mut pulls = 0;
         let mut seen = Vec::new();
-        let mut answer = case.ok(&case.numerous(size, mode)).await?;
+        let mut answer = case.ok(&case.numerous(size, EPR_TOO)).await?;
         loop {
-            seen.extend(identity(&answer));
+            seen.extend(identities(&answer.items()));
             let context = answer.context();
             if context.is_empty() {
                 break;
             }
-            answer = case.send_quietly(&case.pull(&context, &format!("<n:MaxElements>{size}</n:MaxElements>"))).await?;
+            let pull = case.pull(&context, &format!("<n:MaxElements>{size}</n:MaxElements>"));
+            answer = case.send_quietly(&pull).await?;
+            pulls += 1;
+            if pulls > MAX_PULLS {
+                return case.that(false, format!("the end after {MAX_PULLS} Pulls"));
+            }
         }
-        seen.sort_unstable();
-        let count = seen.len();
-        let mut once = seen.clone();
-        once.dedup();
-        case.that(once.len() == count, format!("no item twice with MaxElements {size}"))?;
-        if expected.is_empty() {
-            expected = seen;
-            case.that(count >= 5, "five items or more")?;
-        } else {
-            case.that(seen == expected, format!("{} items with MaxElements {size}; {count} came", expected.len()))?;
-        }
+        let after = listed(case).await?;
+        complete(case, seen, &before, &after, &format!("with MaxElements {size}"))?;
     }
     Ok(())
 }
@@ -284,7 +302,10 @@ async fn after_the_end(case: &mut Case) -> Checked {
     let context = case.open(&case.numerous_plain()).await?;
     let mut answer = case.ok(&case.pull(&context, "<n:MaxElements>5</n:MaxElements>")).await?;
     let mut last = context;
-    while !answer.ended() {
+    for _ in 0..MAX_PULLS {
+        if answer.ended() {
+            break;
+        }
         last = answer.context();
         if last.is_empty() {
             return case.that(false, "a context or the end");
