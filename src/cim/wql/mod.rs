@@ -18,6 +18,7 @@ mod cursor;
 mod display;
 mod error;
 mod evaluate;
+mod event;
 mod like;
 mod parse;
 mod scalar;
@@ -29,3 +30,4 @@ pub use ast::{
 pub use bind::BoundQuery;
 pub use error::WqlError;
 pub use evaluate::SystemProperties;
+pub use event::EventQuery;
