@@ -282,7 +282,7 @@ mod tests {
         log.append(vec![Arc::new(event(4, 2, EventChange::Began))]);
         assert!(log.is_recording());
         assert_eq!(log.window(), EventWindow { oldest: 4, newest: 4 });
-        let again = super::EventLog::new(vec![event(2, 1, EventChange::Ended)], JournalLimits::default());
+        let again = EventLog::new(vec![event(2, 1, EventChange::Ended)], JournalLimits::default());
         assert!(!again.is_recording());
     }
 }

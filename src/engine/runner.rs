@@ -18,8 +18,8 @@ use super::queue::Lanes;
 use super::report::Chain;
 use super::work::{Call, CallResult};
 use super::{
-    AffectedElement, CancelMode, ElementEffect, ElementRef, EngineError, Job, JobEvent, JobFailure, JobKind,
-    JobState, Outcome, View, Work, step,
+    AffectedElement, CancelMode, ElementEffect, ElementRef, EngineError, Job, JobEvent, JobFailure, JobKind, JobState,
+    Outcome, View, Work, step,
 };
 use crate::backend::{BackendError, Cause, Hypervisor, Progress, StepControl, VolumeManager};
 use crate::time::{Clock, Guid, IdSource, Timestamp};

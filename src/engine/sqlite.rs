@@ -20,7 +20,8 @@ use crate::time::{Guid, Timestamp};
 const QUEUE: usize = 64;
 
 /// One entry a schema version: the statements that lead to it from the version before.
-const MIGRATIONS: [&str; 2] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE lease (id INTEGER PRIMARY KEY CHECK (id = 1), owner TEXT NOT NULL, epoch INTEGER NOT NULL,
         until INTEGER NOT NULL);
     CREATE TABLE system (id TEXT PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID;
@@ -32,10 +33,12 @@ const MIGRATIONS: [&str; 2] = ["
     CREATE TABLE job (id TEXT PRIMARY KEY, state INTEGER NOT NULL, data TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE journal (position INTEGER PRIMARY KEY AUTOINCREMENT, job TEXT NOT NULL, step TEXT NOT NULL);
     CREATE INDEX journal_of_job ON journal (job);
-", "
+",
+    "
     CREATE TABLE subscription (id TEXT PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE event (position INTEGER PRIMARY KEY, data TEXT NOT NULL);
-"];
+",
+];
 
 type Task = Box<dyn FnOnce(&mut Connection) + Send>;
 

@@ -40,8 +40,7 @@ pub(super) async fn open(options: EngineOptions) -> Result<Arc<Inner>, EngineErr
     dormant.new_store = new_store;
     let next_sequence = next_sequence(&view, &dormant);
     let clock = Arc::clone(&options.clock);
-    let (ledger, writer) =
-        Ledger::new(view, next_sequence, events, clock, Arc::clone(&options.store), lease.clone());
+    let (ledger, writer) = Ledger::new(view, next_sequence, events, clock, Arc::clone(&options.store), lease.clone());
     let inner = Arc::new(Inner {
         ledger,
         hypervisor: options.hypervisor,

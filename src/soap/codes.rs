@@ -138,11 +138,11 @@ pub mod code {
     pub const FRAGMENT_DIALECT_REQUESTED_UNAVAILABLE: u32 = 0x8033_8090;
     /// The address of EndTo cannot be used.
     pub const EVENTING_INVALID_ENDTO_ADDRESS: u32 = 0x8033_8096;
-    /// A push mode without NotifyTo.
+    /// A push mode without `NotifyTo`.
     pub const EVENTING_MISSING_NOTIFYTO: u32 = 0x8033_80A0;
-    /// NotifyTo without an address.
+    /// `NotifyTo` without an address.
     pub const EVENTING_MISSING_NOTIFYTO_ADDRESS: u32 = 0x8033_80A1;
-    /// NotifyTo whose address is no URL of HTTP.
+    /// `NotifyTo` whose address is no URL of HTTP.
     pub const EVENTING_INVALID_NOTIFYTO_ADDRESS: u32 = 0x8033_80A2;
     /// The interval of the heartbeats is zero or no duration.
     pub const EVENTING_INVALID_HEARTBEAT: u32 = 0x8033_80A4;
@@ -166,7 +166,7 @@ pub mod code {
     pub const DIFFERENT_CIM_SELECTOR: u32 = 0x8033_813B;
     /// Events cannot be delivered to the address.
     pub const EVENTING_DELIVER_TO_UNUSABLE: u32 = 0x8033_815D;
-    /// Only one of the two values of ConnectionRetry is zero.
+    /// Only one of the two values of `ConnectionRetry` is zero.
     pub const INVALID_CONNECTIONRETRY: u32 = 0x8033_815F;
     /// A setting that cannot be changed over the wire.
     pub const CONFIG_READONLY_PROPERTY: u32 = 0x8033_813F;

@@ -45,7 +45,7 @@ pub mod action {
     pub const RENEW: &str = "http://schemas.xmlsoap.org/ws/2004/08/eventing/Renew";
     /// WS-Eventing Unsubscribe
     pub const UNSUBSCRIBE: &str = "http://schemas.xmlsoap.org/ws/2004/08/eventing/Unsubscribe";
-    /// WS-Eventing SubscriptionEnd, from the service to a sink
+    /// WS-Eventing `SubscriptionEnd`, from the service to a sink
     pub const SUBSCRIPTION_END: &str = "http://schemas.xmlsoap.org/ws/2004/08/eventing/SubscriptionEnd";
     /// One event, from the service to a sink
     pub const EVENT: &str = "http://schemas.dmtf.org/wbem/wsman/1/wsman/Event";

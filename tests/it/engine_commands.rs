@@ -13,9 +13,9 @@ use wsnapd::backend::{
 };
 use wsnapd::engine::{
     CancelMode, CollectionChange, CollectionKind, ConsistencyLevel, CreateGroupSnapshot, CreateSnapshot,
-    CreateVolumeSnapshot, DefineCollection, Engine, EngineError, EventChange, Failure, GroupSnapshotType, JobState, Outcome, Transition,
-    RequestedState, SnapshotKind, SnapshotSettings, SnapshotType, SystemChange, SystemState, UserSnapshotType,
-    VolumeOutcome,
+    CreateVolumeSnapshot, DefineCollection, Engine, EngineError, EventChange, Failure, GroupSnapshotType, JobState,
+    Outcome, RequestedState, SnapshotKind, SnapshotSettings, SnapshotType, SystemChange, SystemState, Transition,
+    UserSnapshotType, VolumeOutcome,
 };
 use wsnapd::time::Guid;
 

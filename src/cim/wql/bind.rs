@@ -119,12 +119,15 @@ pub(super) struct Binder<'a> {
     pub(super) embedded: Option<Embedded<'a>>,
 }
 
+/// The classes that an embedded instance may have, of a name or without one; none when there is no such class.
+pub type Candidates<'a> = dyn Fn(Option<&ClassName>) -> Option<Vec<Arc<ClassDeclaration>>> + 'a;
+
 /// What classes embedded instances may have.
 #[derive(Clone, Copy)]
 pub(super) struct Embedded<'a> {
     /// What the query says of them: property and class.
     pub(super) stated: &'a [(&'a str, &'a ClassName)],
-    pub(super) candidates: &'a dyn Fn(Option<&ClassName>) -> Option<Vec<Arc<ClassDeclaration>>>,
+    pub(super) candidates: &'a Candidates<'a>,
 }
 
 impl Embedded<'_> {
@@ -190,9 +193,9 @@ impl Binder<'_> {
         let class = match reference.system() {
             // Every class has it.
             Some(_) => Arc::clone(self.class),
-            None => embedded
-                .class_with(outer.as_str(), reference.name.as_str())
-                .ok_or_else(|| self.unknown(property))?,
+            None => {
+                embedded.class_with(outer.as_str(), reference.name.as_str()).ok_or_else(|| self.unknown(property))?
+            }
         };
         then(index, declaration.name(), &Binder { class: &class, embedded: None }, &reference).map(Some)
     }
@@ -226,10 +229,9 @@ impl Binder<'_> {
             return Ok(kind);
         }
         Ok(match self.source(property)? {
-            Source::Embedded { .. } => Kind::Other,
             Source::System(SystemProperty::Path | SystemProperty::RelativePath) => Kind::Path,
             Source::System(SystemProperty::Namespace) => Kind::Namespace,
-            Source::System(SystemProperty::This) => Kind::Other,
+            Source::System(SystemProperty::This) | Source::Embedded { .. } => Kind::Other,
             Source::System(_) | Source::Constant(_) => Kind::Text,
             Source::Property { index, .. } => match self.class.properties().get(index) {
                 Some(declaration) if !declaration.is_array() => match declaration.cim_type() {

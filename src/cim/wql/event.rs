@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::bind::{Binder, Embedded};
+use super::bind::{Binder, Candidates, Embedded};
 use super::{BoundQuery, Expression, Select, WqlError};
 use crate::cim::{ClassDeclaration, ClassName};
 
@@ -34,11 +34,7 @@ impl EventQuery {
     ///
     /// # Errors
     /// As [`Select::bind`], and [`WqlError::UnknownClass`].
-    pub fn bind(
-        &self,
-        class: &Arc<ClassDeclaration>,
-        candidates: &dyn Fn(Option<&ClassName>) -> Option<Vec<Arc<ClassDeclaration>>>,
-    ) -> Result<BoundQuery, WqlError> {
+    pub fn bind(&self, class: &Arc<ClassDeclaration>, candidates: &Candidates<'_>) -> Result<BoundQuery, WqlError> {
         let stated = self.embedded_classes();
         for (_, name) in &stated {
             if candidates(Some(name)).is_none() {

@@ -27,7 +27,7 @@ pub use ast::{
     AssociatorsOf, Comparison, Expression, Literal, Operand, Projection, PropertyReference, Query, ReferencesOf,
     Select, SystemProperty,
 };
-pub use bind::BoundQuery;
+pub use bind::{BoundQuery, Candidates};
 pub use error::WqlError;
 pub use evaluate::SystemProperties;
 pub use event::EventQuery;

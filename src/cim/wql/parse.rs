@@ -4,8 +4,8 @@ use std::str::FromStr;
 
 use super::cursor::Cursor;
 use super::{
-    AssociatorsOf, Comparison, EventQuery, Expression, Literal, Operand, Projection, PropertyReference, Query, ReferencesOf,
-    Select, WqlError,
+    AssociatorsOf, Comparison, EventQuery, Expression, Literal, Operand, Projection, PropertyReference, Query,
+    ReferencesOf, Select, WqlError,
 };
 use crate::cim::{ClassName, ObjectPath, PropertyName};
 
