@@ -9,7 +9,9 @@ use wsnapd::backend::{
     DirectoryPools, DiskDefinition, DiskFormat, MachineDefinition, SimulatedCall, SimulatedHypervisor,
 };
 use wsnapd::cimom::{BoxFuture, ObjectManager, Principal, ProviderRegistry};
-use wsnapd::engine::{CreateSnapshot, Engine, EngineOptions, JournalLimits, Outcome, SnapshotSettings, SnapshotType, SqliteStore};
+use wsnapd::engine::{
+    CreateSnapshot, Engine, EngineOptions, JournalLimits, Outcome, SnapshotSettings, SnapshotType, SqliteStore,
+};
 use wsnapd::providers::{self, Indications, ProviderOptions};
 use wsnapd::time::{Guid, ManualClock, SequentialIds, Timestamp};
 use wsnapd::wsman::{
@@ -212,8 +214,13 @@ impl Stage {
             ..EventingOptions::new(about.installation)
         };
         let service_options = ServiceOptions { machine: "HOST".into(), ..ServiceOptions::default() };
-        let service = Service::new(manager, Arc::<ManualClock>::clone(&clock), Arc::<SequentialIds>::clone(&ids), service_options)
-            .with_eventing(Arc::new(Eventing::new(parts, options)));
+        let service = Service::new(
+            manager,
+            Arc::<ManualClock>::clone(&clock),
+            Arc::<SequentialIds>::clone(&ids),
+            service_options,
+        )
+        .with_eventing(Arc::new(Eventing::new(parts, options)));
         service.start_eventing();
         Self { engine, service, machines, clock, sink, ids, tuning, directory }
     }
@@ -225,8 +232,10 @@ impl Stage {
         self.reopen().await
     }
 
-    /// Starts it again over the same records, as if it had been killed.
+    /// Starts it again over the same records; the engine is cut off as if it had been killed.
     pub(crate) async fn crash(self) -> Self {
+        // The tasks of the deliveries hold the records and have to go.
+        self.service.close_eventing().await;
         self.reopen().await
     }
 
@@ -290,9 +299,10 @@ impl Stage {
     /// Takes a snapshot of `web01`; answers its job.
     pub(crate) async fn snapshot(&self, name: &str) -> Guid {
         let settings = SnapshotSettings { name: Some(name.into()), ..SnapshotSettings::default() };
-        let request =
-            CreateSnapshot { system: WEB.parse().unwrap(), snapshot_type: SnapshotType::Disk, settings };
-        let Ok(Outcome::Started { job }) = self.engine.create_snapshot(request, "admin").await else { panic!("no job") };
+        let request = CreateSnapshot { system: WEB.parse().unwrap(), snapshot_type: SnapshotType::Disk, settings };
+        let Ok(Outcome::Started { job }) = self.engine.create_snapshot(request, "admin").await else {
+            panic!("no job")
+        };
         job
     }
 
@@ -304,6 +314,11 @@ impl Stage {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         panic!("job {job} does not end");
+    }
+
+    /// From the next start on nothing may be pushed.
+    pub(crate) const fn forbid_push(&mut self) {
+        self.tuning.push = false;
     }
 
     pub(crate) fn slow_snapshots(&self, time: Duration) {
@@ -349,7 +364,12 @@ pub(crate) fn envelope(action: &str, resource: &str, headers: &str, body: &str) 
 }
 
 pub(crate) fn subscribe_to(class: &str, inner: &str) -> String {
-    envelope(&format!("{EVENTING}/Subscribe"), &format!("{V2}/{class}"), "", &format!("<e:Subscribe>{inner}</e:Subscribe>"))
+    envelope(
+        &format!("{EVENTING}/Subscribe"),
+        &format!("{V2}/{class}"),
+        "",
+        &format!("<e:Subscribe>{inner}</e:Subscribe>"),
+    )
 }
 
 pub(crate) fn delivery(mode: &str, inner: &str) -> String {

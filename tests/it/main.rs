@@ -33,6 +33,8 @@ mod enumeration_expiry;
 #[cfg(test)]
 mod eventing;
 #[cfg(test)]
+mod eventing_push;
+#[cfg(test)]
 mod eventing_support;
 #[cfg(test)]
 mod exchange;
