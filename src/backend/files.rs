@@ -90,7 +90,8 @@ impl FilesHypervisor {
             let file = directory.join(format!("{}.{extension}", disk.name));
             let partial = directory.join(format!("{}.{extension}.partial", disk.name));
             let (disk, source, format) = (disk.name.clone(), disk.path.clone(), disk.format);
-            disks.push(DiskPlan { image: DiskImage { disk, source, file, format, bytes: 0 }, partial });
+            disks
+                .push(DiskPlan { image: DiskImage { disk, source, file, format, internal: false, bytes: 0 }, partial });
         }
         Ok(MachinePlan { request: request.clone(), directory, disks, skipped })
     }
@@ -185,6 +186,7 @@ fn make_all(
             skipped: plan.skipped.clone(),
             memory: None,
             application_consistent: true,
+            launch: None,
             paused_ms: 0,
             frozen_ms: 0,
         });
@@ -252,7 +254,7 @@ fn remove_empty(directories: &[PathBuf]) -> Result<(), BackendError> {
 }
 
 /// What the guest sees of a disk, in bytes.
-fn virtual_size(disk: &DiskDefinition) -> Option<u64> {
+pub(super) fn virtual_size(disk: &DiskDefinition) -> Option<u64> {
     match disk.format {
         DiskFormat::Raw => fs::metadata(&disk.path).ok().map(|metadata| metadata.len()),
         DiskFormat::Qcow2 => {
@@ -274,6 +276,7 @@ impl Hypervisor for FilesHypervisor {
             let report = |machine: &MachineDefinition| MachineReport {
                 definition: machine.clone(),
                 state: MachineState::Off,
+                foreign: Vec::new(),
                 virtual_sizes: machine.disks.iter().map(virtual_size).collect(),
             };
             Ok(self.machines.values().map(report).collect())
@@ -353,7 +356,7 @@ impl Hypervisor for FilesHypervisor {
                     on_thread("recover", &CancellationToken::new(), move |_| destroy(&root, &requests)).await?;
                     Ok(Recovery::Finished(Vec::new()))
                 }
-                Operation::Destroy(_) => Ok(Recovery::RolledBack),
+                Operation::Destroy(_) | Operation::ChangeState { .. } => Ok(Recovery::RolledBack),
             }
         })
     }

@@ -17,6 +17,7 @@ mod files;
 mod files_apply;
 mod hypervisor;
 mod open;
+mod qemu;
 mod replace;
 mod script;
 mod simulated;
@@ -24,16 +25,21 @@ mod volume;
 
 pub use control::{Interrupted, Journal, JournalStep, NoJournal, Progress, StagedFile, StepControl};
 pub use definition::{
-    CollectionDefinition, DiskDefinition, DiskFormat, MachineDefinition, PoolDefinition, PoolSnapshots,
+    AttachedMachine, CollectionDefinition, DiskDefinition, DiskFormat, LaunchedMachine, MachineDefinition,
+    PoolDefinition, PoolSnapshots, QemuMachine,
 };
 pub use directory::DirectoryPools;
 pub use error::{BackendError, Cause};
 pub use files::FilesHypervisor;
 pub use hypervisor::{
-    ApplyRequest, Capabilities, DestroyRequest, DiskImage, Hypervisor, MachineReport, MachineState, Operation,
-    PowerAction, Quiesce, Recovery, SnapshotOutcome, SnapshotRequest,
+    ApplyRequest, Capabilities, DestroyRequest, DiskImage, ForeignSnapshot, Hypervisor, MachineReport, MachineState,
+    Operation, PowerAction, Quiesce, Recovery, SnapshotOutcome, SnapshotRequest,
 };
 pub use open::{Backend, BackendConfig, open};
+pub use qemu::{
+    Accelerator, Agent, AgentError, FreezeStatus, MemoryMethod, Monitor, MonitorError, MonitorEvent, QemuHypervisor,
+    QemuSettings,
+};
 pub use script::{ScriptedFailure, SimulatedScript};
 pub use simulated::{Fault, SimulatedCall, SimulatedHypervisor};
 pub use volume::{VolumeManager, VolumePoolReport, VolumeReport, VolumeSnapshotRequest};

@@ -89,6 +89,7 @@ fn applications(outcomes: &[SnapshotOutcome]) -> Vec<ApplyRequest> {
         operation: guid(0xF00D),
         disks: outcome.disks.clone(),
         memory: outcome.memory.clone(),
+        launch: outcome.launch.clone(),
     };
     outcomes.iter().map(request).collect()
 }
@@ -98,6 +99,7 @@ fn destructions(outcomes: &[SnapshotOutcome]) -> Vec<DestroyRequest> {
         machine: outcome.machine,
         snapshot: outcome.snapshot,
         files: outcome.disks.iter().map(|disk| disk.file.clone()).collect(),
+        disks: outcome.disks.clone(),
         referenced: Arc::default(),
     };
     outcomes.iter().map(request).collect()
@@ -223,8 +225,13 @@ async fn promises_are_kept(subject: Subject) {
         Ok(state) => assert!(can.power && state == MachineState::Running),
         Err(error) => assert!(!can.power && matches!(error.cause, Cause::NotSupported(_)), "{error}"),
     }
-    let request =
-        DestroyRequest { machine: guid(WEB), snapshot: guid(1), files: Vec::new(), referenced: Arc::default() };
+    let request = DestroyRequest {
+        machine: guid(WEB),
+        snapshot: guid(1),
+        files: Vec::new(),
+        disks: Vec::new(),
+        referenced: Arc::default(),
+    };
     let converted = subject.hypervisor.convert_to_reference_point(&request).await;
     assert_eq!(converted.is_ok(), can.reference_points);
     let unknown = subject.hypervisor.create_snapshots(&requests(&[(0xDEAD, 1)]), &control).await.unwrap_err();
