@@ -156,6 +156,7 @@ impl Stage {
             notes: "the web".to_owned(),
             memory_mb: 1024,
             processors: 1,
+            qemu: wsnapd::backend::QemuMachine::default(),
             disks: vec![DiskDefinition {
                 name: "disk0".to_owned(),
                 path: "/simulated/web01/disk0.qcow2".into(),
