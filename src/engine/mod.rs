@@ -13,6 +13,7 @@ mod command;
 mod commands;
 mod error;
 mod events;
+mod foreign;
 mod group;
 mod job;
 mod job_state;

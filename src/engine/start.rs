@@ -154,6 +154,7 @@ impl Inner {
         let waiting = self.recover_jobs(&journals).await?;
         self.remove_orphans(&journals, &dormant).await?;
         self.find_missing().await?;
+        self.show_foreign(machines).await?;
         self.refresh_volumes().await?;
         self.sweep_jobs().await?;
         let view = self.view();
