@@ -96,7 +96,8 @@ class Disk:
             return counter, "needs_recovery" in call("dumpe2fs", "-h", raw).split()
 
     def counter(self, tag=None):
-        return self.facts(tag)[0]
+        with tempfile.TemporaryDirectory() as directory:
+            return int(call("debugfs", "-R", "cat /count", self.raw(directory, tag)).split()[0])
 
     def needs_recovery(self, tag=None):
         return self.facts(tag)[1]
