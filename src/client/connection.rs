@@ -221,7 +221,7 @@ fn authorization(user: &str, password: &str) -> Result<Option<HeaderValue>, Clie
 }
 
 /// The TLS side of a client; `None` as the error when the host cannot be a server name.
-fn tls(trust: &Trust, host: &str) -> Result<(TlsConnector, ServerName<'static>), Option<ClientError>> {
+pub(super) fn tls(trust: &Trust, host: &str) -> Result<(TlsConnector, ServerName<'static>), Option<ClientError>> {
     let mut roots = RootCertStore::empty();
     if let Trust::File(file) = trust {
         let unreadable = || Some(ClientError::Certificate(file.clone()));

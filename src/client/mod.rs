@@ -23,6 +23,7 @@ mod object;
 mod operations;
 mod raw;
 mod request;
+mod sink;
 
 pub use connection::{ClientOptions, Trust};
 pub use error::{ClientError, FaultAnswer};
@@ -30,3 +31,4 @@ pub use job::{JobProgress, job_succeeded};
 pub use object::{Object, Output};
 pub use operations::{Argument, Associators, Client, Identity};
 pub use raw::{RawAnswer, RawClient, RawRequest};
+pub use sink::HttpSink;

@@ -334,6 +334,9 @@ impl Member {
         let disks: Vec<(&str, &Path)> =
             self.disks.iter().map(|plan| (plan.disk.name.as_str(), plan.disk.path.as_path())).collect();
         keep(remove_tags(&self.machine, &disks, &tag).await);
+        if self.monitor.is_some() {
+            keep(reclaim(&self.machine, &disks).await);
+        }
         result
     }
 
@@ -412,6 +415,20 @@ pub(super) async fn thaw(machine: &Arc<Machine>, id: u32) -> Result<(), BackendE
     }
 }
 
+/// Tidies the disks of a machine whose process was killed; those of a living one are its own business.
+///
+/// # Errors
+/// A [`BackendError`].
+pub(super) async fn reclaim(machine: &Arc<Machine>, disks: &[(&str, &Path)]) -> Result<(), BackendError> {
+    if machine.monitor().await?.is_some() {
+        return Ok(());
+    }
+    for (name, path) in disks {
+        machine.images.reclaim(path).await.map_err(|error| error.on_disk(*name))?;
+    }
+    Ok(())
+}
+
 /// Removes a tag from disks, through the process if there is one. What is gone already is no error.
 ///
 /// # Errors
@@ -421,8 +438,25 @@ pub(super) async fn remove_tags(
     disks: &[(&str, &Path)],
     tag: &str,
 ) -> Result<(), BackendError> {
+    let monitor = machine.monitor().await?;
+    match remove_through(machine, monitor.as_ref(), disks, tag).await {
+        // The process has died meanwhile: what is left is done without it.
+        Err(_) if monitor.is_some_and(|monitor| monitor.is_closed()) => {
+            let monitor = machine.monitor().await?;
+            remove_through(machine, monitor.as_ref(), disks, tag).await
+        }
+        ended => ended,
+    }
+}
+
+async fn remove_through(
+    machine: &Arc<Machine>,
+    monitor: Option<&Monitor>,
+    disks: &[(&str, &Path)],
+    tag: &str,
+) -> Result<(), BackendError> {
     const STEP: &str = "remove the snapshot inside the disk";
-    let Some(monitor) = machine.monitor().await? else {
+    let Some(monitor) = monitor else {
         for (name, path) in disks {
             machine.images.remove(path, tag).await.map_err(|error| error.on_disk(*name))?;
         }
