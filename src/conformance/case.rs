@@ -94,6 +94,15 @@ impl Case {
         }
     }
 
+    /// Shows the last exchange, which was sealed, as it is in the clear.
+    pub(super) fn unsealed(&mut self, sent: &str, answer: &Answer) {
+        if let Some(last) = self.exchanges.last_mut() {
+            let head = last.sent.split("\n\n").next().unwrap_or_default().to_owned();
+            last.sent = format!("{head}\n\n(unsealed) {}", cut(sent));
+            last.came = cut(&format!("(unsealed) {}", answer.shown()));
+        }
+    }
+
     /// Notes an exchange that was made by other means.
     pub(super) fn shown(&mut self, request: &RawRequest, came: &str) {
         self.exchanges.push(Exchange { sent: shown_request(request), expected: String::new(), came: cut(came) });
@@ -224,8 +233,11 @@ fn fault_name(subcode: &str, detail: Option<&str>) -> String {
 fn shown_request(request: &RawRequest) -> String {
     let mut head = format!("{} {}", request.method, request.path.as_deref().unwrap_or("/wsman"));
     for (name, value) in &request.headers {
+        // A token tells whoever reads a report what he needs to try passwords.
+        let secret = name.eq_ignore_ascii_case("Authorization");
+        let value = if secret { value.split(' ').next().unwrap_or_default() } else { value };
         // Writing to a String cannot fail.
-        let _ = write!(head, "\n{name}: {value}");
+        let _ = write!(head, "\n{name}: {value}{}", if secret { " …" } else { "" });
     }
     if !request.credentials {
         head.push_str("\n(without credentials)");

@@ -9,6 +9,7 @@ mod case;
 mod checks;
 mod message;
 mod node;
+mod ntlm;
 mod profile;
 mod report;
 mod row;

@@ -260,6 +260,8 @@ pub struct Events {
     pub query: String,
     /// The indication class of that query.
     pub class: String,
+    /// A WQL event query whose events `change` brings about too, each longer than 4,000 characters.
+    pub large_query: Option<String>,
     /// An address of this host that the server can push events to; the suite listens at a free port of it.
     pub sink: Option<String>,
 }
@@ -269,6 +271,9 @@ impl Default for Events {
         Self {
             query: "SELECT * FROM CIM_InstCreation WHERE SourceInstance ISA Msvm_ConcreteJob".to_owned(),
             class: "CIM_InstCreation".to_owned(),
+            large_query: Some(
+                "SELECT * FROM CIM_InstCreation WHERE SourceInstance ISA Msvm_VirtualSystemSettingData".to_owned(),
+            ),
             sink: Some("127.0.0.1".to_owned()),
         }
     }

@@ -6,6 +6,8 @@ use super::super::case::{Case, Checked, MAX_PULLS, Stop};
 use super::super::message::{CONFIG, ENUMERATION, Message, SELECTOR_FILTER, WQL, escaped, filter};
 use super::super::row::{Row, rows};
 use super::super::subject::{EPR_TOO, Found, wmi_uri};
+use super::control::without;
+use super::eventing::pull_in_vain;
 use crate::conformance::node::Node;
 use crate::xml::Ns;
 
@@ -211,7 +213,10 @@ async fn pull_one(case: &mut Case) -> Checked {
 async fn max_time(case: &mut Case) -> Checked {
     let probe = case.subject.profile.probe.clone().and_then(|probe| Some((probe.namespace, probe.slow_class?)));
     let Some((namespace, class)) = probe else {
-        return Err(Stop::NotApplicable("the profile names no class whose instances come slowly".to_owned()));
+        let pulled = pull_in_vain(case, "<n:MaxTime>PT1S</n:MaxTime>", "").await;
+        let (answer, taken) = pulled.map_err(|stop| without(stop, "class whose instances come slowly"))?;
+        case.is_fault(&answer, "w:TimedOut", None)?;
+        return case.that((0.9..4.0).contains(&taken), format!("the fault after a second; it came after {taken:.1} s"));
     };
     let uri = wmi_uri(&namespace, &class);
     let context = case.open(&Message::enumerate(&uri, "")).await?;

@@ -1,6 +1,6 @@
 //! Part F: eventing (DSP0226 clause 10), and the rows of the CIM binding about it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::super::case::{Case, Checked, Stop};
 use super::super::message::{EVENTING, Message, WQL, escaped, filter, selector};
@@ -8,6 +8,7 @@ use super::super::node::Node;
 use super::super::row::{Row, rows};
 use super::super::sink::{Manner, Sink};
 use super::super::subject::{MARK, wmi_uri};
+use super::control::utf16_request;
 use crate::conformance::answer::Answer;
 
 pub(super) static ROWS: &[Row] = rows! {
@@ -111,6 +112,33 @@ async fn offered(case: &mut Case) -> Checked {
     close(case, &subscription).await;
     Ok(())
 }
+
+/// Pulls from a subscription on which nothing happens, an operation that lasts as long as it is let: gives the answer
+/// and how long it took, in seconds.
+pub(super) async fn pull_in_vain(case: &mut Case, inner: &str, timeout: &str) -> Result<(Answer, f64), Stop> {
+    let message = subscribe(case, "", "");
+    let mut subscription = open(case, &message).await?;
+    // What others do may be told once or twice.
+    for _ in 0..VAIN_ROUNDS {
+        let begun = Instant::now();
+        let mut pull = subscription.pull(inner);
+        if !timeout.is_empty() {
+            pull = pull.timeout(timeout);
+        }
+        let answer = case.send(&pull).await?;
+        let taken = begun.elapsed().as_secs_f64();
+        if answer.items().is_empty() {
+            close(case, &subscription).await;
+            return Ok((answer, taken));
+        }
+        subscription.context = answer.context();
+    }
+    close(case, &subscription).await;
+    Err(Stop::NotApplicable("events come all the time, so no Pull has to wait for them".to_owned()))
+}
+
+/// How often a Pull that is to bring nothing may bring something.
+const VAIN_ROUNDS: usize = 5;
 
 /// Ends a subscription that the check is done with.
 async fn close(case: &Case, subscription: &Subscription) {
@@ -418,11 +446,46 @@ async fn refused(case: &mut Case) -> Checked {
 }
 
 async fn dropped(case: &mut Case) -> Checked {
-    let limit = "<w:MaxEnvelopeSize Policy=\"Notify\">8192</w:MaxEnvelopeSize>";
-    let message = subscribe(case, limit, "");
-    let subscription = open(case, &message).await?;
+    let Some(query) = case.subject.profile.events.large_query.clone() else {
+        return Err(Stop::NotApplicable(
+            "the profile names no query for events of which one fills an envelope".to_owned(),
+        ));
+    };
+    // In UTF-16 an event of 4,000 characters is longer than the smallest envelope.
+    let limits = "<w:MaxEnvelopeSize Policy=\"Notify\">8192</w:MaxEnvelopeSize>";
+    let mode = format!("{DMTF_MODE}Pull");
+    let message = subscribe_to(&case.subject.class_uri("*"), &mode, limits, &filter(WQL, &escaped(&query)));
+    let mut subscription = open(case, &message).await?;
+    happen(case).await?;
+    let told = dropped_report(case, &mut subscription).await;
     close(case, &subscription).await;
-    Err(Stop::NotApplicable("no event can be made too large to be delivered from outside".to_owned()))
+    let (fitted, count) = told?;
+    if fitted {
+        return Err(Stop::NotApplicable(format!("the events of \"{query}\" fit into 8192 octets in UTF-16")));
+    }
+    case.that(count > 0, "w:DroppedEvents with a number in the next answer")
+}
+
+/// Pulls in UTF-16 until an event came or was reported as dropped: whether one came, and how many are reported.
+async fn dropped_report(case: &mut Case, subscription: &mut Subscription) -> Result<(bool, u64), Stop> {
+    for _ in 0..case.subject.profile.limits.wait_seconds.max(1) {
+        let pull = subscription.pull("<n:MaxTime>PT1S</n:MaxTime>").text(&case.subject.new_id());
+        let answer = case.raw(&utf16_request(&pull)).await?;
+        if answer.has_fault("w:TimedOut", None) {
+            continue;
+        }
+        case.that(answer.status == 200 && !answer.is_fault(), "n:PullResponse, or the fault w:TimedOut")?;
+        subscription.context = answer.context();
+        let report = answer.tree.as_ref().and_then(|tree| tree.find("DroppedEvents"));
+        let count = report.map_or(0, |report| report.text.trim().parse().unwrap_or(0));
+        if count > 0 {
+            return Ok((false, count));
+        }
+        if !answer.items().is_empty() {
+            return Ok((true, 0));
+        }
+    }
+    Ok((false, 0))
 }
 
 /// C149.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
 use super::super::case::{Case, Checked, Stop, has_header};
@@ -12,7 +14,9 @@ use super::super::row::{Row, rows};
 use super::super::subject::{EPR_TOO, MARK, soap_request, wmi_uri};
 use super::common::endpoint;
 use super::enumeration::{idle, selector_filter};
-use crate::client::RawRequest;
+use crate::client::{RawAnswer, RawClient, RawRequest};
+use crate::conformance::answer::Answer;
+use crate::conformance::ntlm::{self, Logon};
 use crate::xml::Ns;
 
 pub(super) static ROWS: &[Row] = rows! {
@@ -263,18 +267,73 @@ async fn slow_request(case: &mut Case) -> Checked {
     case.that(right, format!("HTTP 500 or nothing, and the end of the connection, after {seconds} s"))
 }
 
-async fn sealing(case: &mut Case) -> Checked {
-    // What goes without a handshake: a sealed message of a stranger is answered 401, never read.
-    let body = "--Encrypted Boundary\r\n\tContent-Type: application/HTTP-SPNEGO-session-encrypted\r\n\
-                \tOriginalContent: type=application/soap+xml;charset=UTF-8;Length=4\r\n--Encrypted Boundary\r\n\
-                \tContent-Type: application/octet-stream\r\n\u{10}--Encrypted Boundary--\r\n";
-    let media_type =
-        "multipart/encrypted;protocol=\"application/HTTP-SPNEGO-session-encrypted\";boundary=\"Encrypted Boundary\"";
-    let headers = vec![("Content-Type".to_owned(), media_type.to_owned())];
-    let request = RawRequest { headers, credentials: false, ..soap_request(body) };
-    let answer = case.raw(&request).await?;
-    case.that(matches!(answer.status, 400 | 401 | 415), "HTTP 401, or 400 or 415 where sealing is not offered")?;
-    Err(Stop::NotApplicable(
-        "the suite logs on with Basic; a handshake of Negotiate, and so sealing, is not tried".to_owned(),
-    ))
+/// A request of a handshake: a token and no body.
+fn handshake(token: &[u8]) -> RawRequest {
+    let authorization = ("Authorization".to_owned(), format!("Negotiate {}", STANDARD.encode(token)));
+    let request = soap_request("");
+    RawRequest {
+        headers: vec![authorization, ("Content-Length".to_owned(), "0".to_owned())],
+        credentials: false,
+        ..request
+    }
 }
+
+/// Logs on; gives the keys, with the connection that they belong to.
+async fn log_on(case: &mut Case) -> Result<(RawClient, Logon), Stop> {
+    let mut options = case.subject.options.clone();
+    if let Some(url) = case.subject.profile.clear_text_url.clone() {
+        options.url = url;
+    }
+    let client = RawClient::new(&options).map_err(|error| Stop::Fail(error.to_string()))?;
+    let answer = case.raw_as(&client, &handshake(&ntlm::negotiate())).await?;
+    let challenge = answer.raw.header("www-authenticate").and_then(|value| value.strip_prefix("Negotiate "));
+    let challenge = challenge.and_then(|token| STANDARD.decode(token.trim()).ok());
+    let Some(challenge) = challenge.filter(|_| answer.status == 401) else {
+        return Err(Stop::NotApplicable("the server does not log on with NTLM under Negotiate".to_owned()));
+    };
+    let logon = ntlm::authenticate(&challenge, &options.user, &options.password, &case.subject.new_id());
+    case.that(logon.is_some(), "a challenge that offers sealing with keys of 128 bits")?;
+    let logon = logon.ok_or_else(|| Stop::Fail("no challenge".to_owned()))?;
+    let answer = case.raw_as(&client, &handshake(&logon.token)).await?;
+    if answer.status == 401 {
+        return Err(Stop::NotApplicable(format!("{} may not log on with NTLM", options.user)));
+    }
+    case.that(answer.status == 200, "HTTP 200 at the end of the logon")?;
+    Ok((client, logon))
+}
+
+/// A sealed request of an envelope.
+fn sealed(logon: &mut Logon, text: &str) -> RawRequest {
+    let headers = vec![("Content-Type".to_owned(), ntlm::SEALED.to_owned())];
+    RawRequest { headers, credentials: false, body: Bytes::from(logon.seal(text)), ..soap_request("") }
+}
+
+async fn sealing(case: &mut Case) -> Checked {
+    let (client, mut logon) = log_on(case).await?;
+    for (message, status) in [(case.get()?, 200), (case.get_missing()?, 500), (case.get()?, 200)] {
+        let text = message.text(&case.subject.new_id());
+        let answer = case.raw_as(&client, &sealed(&mut logon, &text)).await?;
+        case.that(answer.status == status, format!("HTTP {status}"))?;
+        let media_type = answer.raw.header("content-type").unwrap_or_default().to_lowercase();
+        case.that(media_type.starts_with("multipart/encrypted"), "an answer of the media type multipart/encrypted")?;
+        let plain = logon.unseal(&answer.raw.body);
+        case.that(plain.is_ok(), format!("a sealed answer; it has {}", plain.as_ref().err().unwrap_or(&"no mistake")))?;
+        let plain = Answer::new(RawAnswer { body: Bytes::from(plain.unwrap_or_default()), ..answer.raw });
+        case.unsealed(&text, &plain);
+        let right = plain.tree.is_some() && plain.is_fault() == (status == 500);
+        case.that(right, if status == 500 { "a fault inside" } else { "an envelope that is no fault inside" })?;
+    }
+    // A message that was changed on its way is not taken.
+    let text = case.get()?.text(&case.subject.new_id());
+    let mut request = sealed(&mut logon, &text);
+    let mut body = request.body.to_vec();
+    if let Some(octet) = body.iter_mut().rev().nth(CHANGED_FROM_END) {
+        *octet ^= 1;
+    }
+    request.body = Bytes::from(body);
+    let answer = case.raw_as(&client, &request).await?;
+    case.that(answer.status != 200, "that a message which was changed is not taken")
+}
+
+/// The octet that is changed, counted from the end: one of the sealed ones, before the last boundary.
+const CHANGED_FROM_END: usize = 200;
