@@ -160,10 +160,6 @@ pub struct Change {
     pub undo: String,
     /// Its parameter for the reference to what was made.
     pub undo_parameter: String,
-    /// The output parameter that leads to the job, and its association to what was made.
-    pub job: String,
-    /// The association from the job to what was made.
-    pub job_association: String,
     /// How a control character is written in a name inside `input`.
     pub control_character: Option<String>,
 }
@@ -260,10 +256,11 @@ pub struct Events {
     pub query: String,
     /// The indication class of that query.
     pub class: String,
-    /// A WQL event query whose events `change` brings about too, each longer than 4,000 characters.
-    pub large_query: Option<String>,
-    /// An address of this host that the server can push events to; the suite listens at a free port of it.
-    pub sink: Option<String>,
+    /// A WQL event query whose events `change` brings about too, each longer than 4,000 characters; may be empty.
+    pub large_query: String,
+    /// An address of this host that the server can push events to; the suite listens at a free port of it. Empty when
+    /// there is none.
+    pub sink: String,
 }
 
 impl Default for Events {
@@ -271,10 +268,9 @@ impl Default for Events {
         Self {
             query: "SELECT * FROM CIM_InstCreation WHERE SourceInstance ISA Msvm_ConcreteJob".to_owned(),
             class: "CIM_InstCreation".to_owned(),
-            large_query: Some(
-                "SELECT * FROM CIM_InstCreation WHERE SourceInstance ISA Msvm_VirtualSystemSettingData".to_owned(),
-            ),
-            sink: Some("127.0.0.1".to_owned()),
+            large_query: "SELECT * FROM CIM_InstCreation WHERE SourceInstance ISA Msvm_VirtualSystemSettingData"
+                .to_owned(),
+            sink: "127.0.0.1".to_owned(),
         }
     }
 }
@@ -313,8 +309,6 @@ impl Profile {
                 find: "SELECT * FROM Msvm_VirtualSystemSettingData WHERE ElementName LIKE '{name}%'".to_owned(),
                 undo: "DestroySnapshot".to_owned(),
                 undo_parameter: "AffectedSnapshot".to_owned(),
-                job: "Job".to_owned(),
-                job_association: "Msvm_AffectedJobElement".to_owned(),
                 control_character: Some("&amp;#7;".to_owned()),
             }),
             embedded: Some(Embedded {

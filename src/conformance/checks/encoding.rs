@@ -26,13 +26,10 @@ pub(super) static ROWS: &[Row] = rows! {
 };
 
 async fn clear_text(case: &mut Case) -> Checked {
-    let Some(url) = case.subject.profile.clear_text_url.clone() else {
-        let configured = case.subject.setting_text("Service/AllowUnencrypted") == Some("true");
-        return Err(Stop::NotApplicable(if configured {
-            "the server is configured to take clear text (AllowUnencrypted)".to_owned()
-        } else {
-            "the profile names no address without TLS (clear_text_url)".to_owned()
-        }));
+    let url = case.subject.profile.clear_text_url.clone();
+    let Some(url) = url.or_else(|| Some(case.subject.options.url.clone()).filter(|url| url.starts_with("http://")))
+    else {
+        return Err(Stop::NotApplicable("the profile names no address without TLS (clear_text_url)".to_owned()));
     };
     let mut options = case.subject.options.clone();
     options.url = url;
@@ -40,7 +37,11 @@ async fn clear_text(case: &mut Case) -> Checked {
     let text = case.get()?.text(&case.subject.new_id());
     let answer = case.raw_as(&client, &soap_request(&text)).await?;
     let refused = matches!(answer.status, 401 | 403) || answer.has_fault("w:AccessDenied", None);
-    case.that(refused, "HTTP 401 or 403, or the fault w:AccessDenied")
+    let configured = case.subject.setting_text("Service/AllowUnencrypted") == Some("true");
+    case.that(
+        refused || configured,
+        "HTTP 401 or 403, or the fault w:AccessDenied, unless AllowUnencrypted is true in winrm/config",
+    )
 }
 
 async fn soap12(case: &mut Case) -> Checked {

@@ -180,9 +180,10 @@ async fn events(case: &mut Case, subscription: &mut Subscription, inner: &str) -
 
 /// A sink, where the profile has an address for one.
 async fn sink(case: &Case, manner: Manner) -> Result<Sink, Stop> {
-    let Some(host) = case.subject.profile.events.sink.clone() else {
+    let host = case.subject.profile.events.sink.clone();
+    if host.is_empty() {
         return Err(Stop::NotApplicable("the profile has no address that events can be pushed to".to_owned()));
-    };
+    }
     Sink::open(&host, manner)
         .await
         .map_err(|error| Stop::NotApplicable(format!("{host} cannot be listened on: {error}")))
@@ -396,7 +397,9 @@ async fn subscription_end(case: &mut Case) -> Checked {
     let events = sink(case, Manner::Fail).await?;
     let ends = sink(case, Manner::Acknowledge).await?;
     let end_to = format!("<e:EndTo><a:Address>{}</a:Address></e:EndTo>", ends.url());
-    let subscription = push(case, &events, PUSH, "", &end_to).await?;
+    // What has no number of retries may be tried for as long as the subscription lives.
+    let retries = "<w:ConnectionRetry Total=\"1\">PT0.5S</w:ConnectionRetry>";
+    let subscription = push(case, &events, PUSH, retries, &end_to).await?;
     happen(case).await?;
     let told = ends.wait_for(1, patience(case)).await;
     close(case, &subscription).await;
@@ -446,11 +449,12 @@ async fn refused(case: &mut Case) -> Checked {
 }
 
 async fn dropped(case: &mut Case) -> Checked {
-    let Some(query) = case.subject.profile.events.large_query.clone() else {
+    let query = case.subject.profile.events.large_query.clone();
+    if query.is_empty() {
         return Err(Stop::NotApplicable(
             "the profile names no query for events of which one fills an envelope".to_owned(),
         ));
-    };
+    }
     // In UTF-16 an event of 4,000 characters is longer than the smallest envelope.
     let limits = "<w:MaxEnvelopeSize Policy=\"Notify\">8192</w:MaxEnvelopeSize>";
     let mode = format!("{DMTF_MODE}Pull");
