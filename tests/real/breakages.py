@@ -223,6 +223,25 @@ def operation_id(exchange):
         exchange.replace("</s:Header>", header + "</s:Header>")
 
 
+def nowhere(exchange):
+    if "eventing/Subscribe<" in exchange.text and "w:ResourceURI" not in exchange.text:
+        exchange.replace("a:DestinationUnreachable", "w:InternalError")
+
+
+def no_expiration(exchange):
+    """Expirations of subscriptions, not of enumerations, and not those of Renew."""
+    if "<e:SubscribeResponse" in exchange.answer:
+        without(exchange, "<e:Expires>", "</e:Expires>")
+
+
+def other_media_type(exchange):
+    if any("multipart/encrypted" in value for _, value in exchange.answer_headers):
+        exchange.answer_headers = [
+            (name, value.replace("multipart/encrypted", "multipart/related")) for name, value in exchange.answer_headers
+        ]
+
+
+PULL = "http://schemas.dmtf.org/wbem/wsman/1/wsman/Pull"
 PROFILES = "<wsmid:SecurityProfiles><wsmid:SecurityProfileName>x</wsmid:SecurityProfileName></wsmid:SecurityProfiles>"
 GET = "http://schemas.xmlsoap.org/ws/2004/09/transfer/Get<"
 NIL_ESTIMATE = (
@@ -234,6 +253,7 @@ FAULT_DETAIL = "http://schemas.dmtf.org/wbem/wsman/1/wsman/faultDetail/"
 BREAKAGES = [
     ("EndTo is taken in silence", in_request("n:EndTo", "n:Ignored"), "C002 C003"),
     ("EndTo is refused with another detail", in_answer("/AddressingMode", "/Locale", "<n:EndTo>"), "C003"),
+    ("a missing resource is an internal error", answering(nowhere), "C006"),
     ("a lower-case scheme is demanded", in_request("HTTP://", "urn:"), "C004"),
     ("an unexpected selector is an insufficient one", in_answer("/UnexpectedSelectors", "/InsufficientSelectors"), "C009"),
     ("selectors without regard to case are unknown", in_request("CREATIONCLASSNAME", "CREATION_CLASS_NAME"), "C007"),
@@ -276,6 +296,15 @@ BREAKAGES = [
     ("the quota is an internal error", in_answer("w:QuotaLimit", "w:InternalError"), "C090"),
     ("an unknown method is an internal error", in_answer("a:ActionNotSupported", "w:InternalError", "Service/NoSuchMethod<"), "C093"),
     ("the output has another name", in_answer("CreateSnapshot_OUTPUT", "CreateSnapshot_RESULT"), "C094 C143"),
+    ("any delivery mode is taken", in_request('Mode="urn:x"', f'Mode="{PULL}"'), "C096"),
+    ("a filter of any dialect is taken", in_answer("e:FilteringRequestedUnavailable", "w:InternalError"), "C097"),
+    ("a retry without a pause is taken", in_request(">PT5S</w:ConnectionRetry>", ">PT0S</w:ConnectionRetry>"), "C098"),
+    ("a subscription does not say when it ends", answering(no_expiration), "C099"),
+    ("heartbeats are left out", in_request("<w:Heartbeats>PT1S</w:Heartbeats>", ""), "C100"),
+    ("no bookmarks are sent", in_request("<w:SendBookmarks/>", ""), "C101"),
+    ("any bookmark is taken", in_request("<w:Bookmark>no bookmark of this server</w:Bookmark>", ""), "C102"),
+    ("a Renew says nothing", in_answer("e:RenewResponse", "e:Renewed"), "C106"),
+    ("dropped events are not told", in_answer("w:DroppedEvents", "w:Dropped"), "C111"),
     ("Identify names another version", in_answer("wsman/1/wsman.xsd</wsmid:ProtocolVersion", "wsman/2/wsman.xsd</wsmid:ProtocolVersion"), "C113"),
     ("strangers are shown the profiles", answering(lambda e: e.credentials or e.replace("</wsmid:IdentifyResponse>", PROFILES + "</wsmid:IdentifyResponse>")), "C115"),
     ("strangers are shown the version", in_answer("OS: 0.0.0 SP", "OS: 10.0.20348 SP"), "C116"),
@@ -290,6 +319,8 @@ BREAKAGES = [
     ("numbers are wrong by one", answering(numbers_off_by_one), "C134"),
     ("reasons show where the server lives", in_answer("</s:Text>", " /home/wsnapd/src</s:Text>", "", True), "C135"),
     ("polymorphism is refused with another detail", in_answer("b:PolymorphismModeNotSupported", "w:UnsupportedFeature", "ExcludeSubClassProperties"), "C148"),
+    ("events of another class are told", in_answer("e:EventSourceUnableToProcess", "w:InternalError"), "C149"),
+    ("all classes need no filter", in_answer("e:InvalidMessage", "w:InternalError", "eventing/Subscribe<"), "C156"),
     ("CIM errors are not marked", in_answer(' b:IsCIM_Error="true"', ""), "C162"),
     ("embedded instances do not say their class", in_answer("MSFT_SMExtendedStatus_Type", "MSFT_SMStatus_Type"), "C163"),
     ("datetimes are bare", answering(bare_datetimes), "C164"),
@@ -298,4 +329,5 @@ BREAKAGES = [
     ("a request that is too long is a bad one", status(413, 400, lambda e: True), "C180"),
     ("control characters are left out", in_answer("bell ?!", "bell !"), "C181"),
     ("the OperationID comes back", answering(operation_id), "C185"),
+    ("sealed answers are called something else", answering(other_media_type), "C187"),
 ]
