@@ -13,13 +13,16 @@ mod copy;
 mod definition;
 mod directory;
 mod error;
+mod export;
 mod files;
 mod files_apply;
+mod files_export;
 mod hypervisor;
 mod open;
 mod replace;
 mod script;
 mod simulated;
+mod simulated_tracking;
 mod volume;
 
 pub use control::{Interrupted, Journal, JournalStep, NoJournal, Progress, StagedFile, StepControl};
@@ -28,10 +31,11 @@ pub use definition::{
 };
 pub use directory::DirectoryPools;
 pub use error::{BackendError, Cause};
+pub use export::{ChangedParts, ExportMember, ExportRequest};
 pub use files::FilesHypervisor;
 pub use hypervisor::{
     ApplyRequest, Capabilities, DestroyRequest, DiskImage, Hypervisor, MachineReport, MachineState, Operation,
-    PowerAction, Quiesce, Recovery, SnapshotOutcome, SnapshotRequest,
+    PowerAction, Quiesce, Recovery, SnapshotOutcome, SnapshotRequest, TrackedDisk, TrackingRequest,
 };
 pub use open::{Backend, BackendConfig, open};
 pub use script::{ScriptedFailure, SimulatedScript};
