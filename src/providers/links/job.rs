@@ -64,7 +64,8 @@ fn element_of(scope: &Scope, element: ElementRef) -> Option<Element> {
         ElementRef::SnapshotCollection(id) => {
             scope.view.snapshot_collection(id).map(|_| Element::SnapshotCollection(id))
         }
-        ElementRef::Volume(_) => None,
+        // Filled in by the table of reference points.
+        ElementRef::ReferencePoint(_) | ElementRef::ReferencePointCollection(_) | ElementRef::Volume(_) => None,
     }
 }
 
