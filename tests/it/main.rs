@@ -21,11 +21,15 @@ mod engine_commands;
 #[cfg(test)]
 mod engine_crash;
 #[cfg(test)]
+mod engine_crash_points;
+#[cfg(test)]
 mod engine_failures;
 #[cfg(test)]
 mod engine_kill;
 #[cfg(test)]
 mod engine_model;
+#[cfg(test)]
+mod engine_reference_points;
 #[cfg(test)]
 mod engine_support;
 #[cfg(test)]
