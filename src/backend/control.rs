@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{BoxFuture, SnapshotOutcome};
+use crate::time::Guid;
 
 /// A step about to be executed, with what is needed to undo or to finish it.
 ///
@@ -23,8 +24,12 @@ pub enum JournalStep {
     },
     /// The guests are about to be frozen: recovery must thaw.
     FreezeSent,
-    /// The machines are about to be paused: recovery must resume.
-    Paused,
+    /// The machines are about to be paused: recovery must resume those that ran.
+    Paused {
+        /// The machines that ran before.
+        #[serde(default)]
+        running: Vec<Guid>,
+    },
     /// Memory is about to be written.
     MemoryStarted,
     /// All disks are safe: recovery may finish the snapshot from these values.
@@ -41,7 +46,9 @@ pub enum JournalStep {
         /// Copy and target, in the order in which they replace each other.
         files: Vec<StagedFile>,
     },
-    /// Files are about to be removed: recovery goes forward only.
+    /// Tags inside the disks are about to be applied: recovery goes forward.
+    Reverting,
+    /// Data is about to be removed: recovery goes forward only.
     Removing,
 }
 
@@ -49,7 +56,7 @@ impl JournalStep {
     /// True when the operation cannot be cancelled any more once this step is stored.
     #[must_use]
     pub const fn is_point_of_no_return(&self) -> bool {
-        matches!(self, Self::Staged { .. } | Self::Removing)
+        matches!(self, Self::Staged { .. } | Self::Reverting | Self::Removing)
     }
 }
 

@@ -37,6 +37,69 @@ pub struct MachineDefinition {
     /// Its disks, in the order of their attachment.
     #[serde(default)]
     pub disks: Vec<DiskDefinition>,
+    /// How QEMU runs it; for the back-end `qemu` only.
+    #[serde(default)]
+    pub qemu: QemuMachine,
+}
+
+/// How QEMU runs a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum QemuMachine {
+    /// Somebody else starts it.
+    Attached(AttachedMachine),
+    /// We start it.
+    Launched(LaunchedMachine),
+}
+
+impl Default for QemuMachine {
+    fn default() -> Self {
+        Self::Launched(LaunchedMachine::default())
+    }
+}
+
+/// A machine that somebody else starts, reached through its sockets.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttachedMachine {
+    /// Its QMP socket; nobody else may use it.
+    pub monitor: PathBuf,
+    /// The socket of its guest agent.
+    pub agent: Option<PathBuf>,
+}
+
+/// A machine that we start.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LaunchedMachine {
+    /// QEMU's machine type; one without a version becomes the versioned one it stands for at the first start.
+    pub machine: String,
+    /// QEMU's processor model.
+    pub cpu: String,
+    /// A kernel to boot directly.
+    pub kernel: Option<PathBuf>,
+    /// Its initial file system.
+    pub initrd: Option<PathBuf>,
+    /// Its command line.
+    pub append: String,
+    /// The file that the first serial line is written to.
+    pub serial: Option<PathBuf>,
+    /// Further arguments for QEMU.
+    pub arguments: Vec<String>,
+}
+
+impl Default for LaunchedMachine {
+    fn default() -> Self {
+        Self {
+            machine: "q35".to_owned(),
+            cpu: "max".to_owned(),
+            kernel: None,
+            initrd: None,
+            append: String::new(),
+            serial: None,
+            arguments: Vec::new(),
+        }
+    }
 }
 
 const fn default_memory() -> u64 {

@@ -94,7 +94,8 @@ impl FilesHypervisor {
             let file = directory.join(format!("{}.{extension}", disk.name));
             let partial = directory.join(format!("{}.{extension}.partial", disk.name));
             let (disk, source, format) = (disk.name.clone(), disk.path.clone(), disk.format);
-            disks.push(DiskPlan { image: DiskImage { disk, source, file, format, bytes: 0 }, partial });
+            disks
+                .push(DiskPlan { image: DiskImage { disk, source, file, format, internal: false, bytes: 0 }, partial });
         }
         Ok(MachinePlan { request: request.clone(), directory, disks, skipped })
     }
@@ -189,6 +190,7 @@ fn make_all(
             skipped: plan.skipped.clone(),
             memory: None,
             application_consistent: true,
+            launch: None,
             paused_ms: 0,
             frozen_ms: 0,
             tracking: Vec::new(),
@@ -257,7 +259,7 @@ fn remove_empty(directories: &[PathBuf]) -> Result<(), BackendError> {
 }
 
 /// What the guest sees of a disk, in bytes.
-fn virtual_size(disk: &DiskDefinition) -> Option<u64> {
+pub(super) fn virtual_size(disk: &DiskDefinition) -> Option<u64> {
     match disk.format {
         DiskFormat::Raw => fs::metadata(&disk.path).ok().map(|metadata| metadata.len()),
         DiskFormat::Qcow2 => {
@@ -279,6 +281,7 @@ impl Hypervisor for FilesHypervisor {
             let report = |machine: &MachineDefinition| MachineReport {
                 definition: machine.clone(),
                 state: MachineState::Off,
+                foreign: Vec::new(),
                 virtual_sizes: machine.disks.iter().map(virtual_size).collect(),
             };
             Ok(self.machines.values().map(report).collect())
@@ -367,9 +370,10 @@ impl Hypervisor for FilesHypervisor {
                     Ok(Recovery::Finished(Vec::new()))
                 }
                 Operation::Export(_) => export::recover(journal).await,
-                Operation::Destroy(_) | Operation::Convert(_) | Operation::DestroyReferencePoints(_) => {
-                    Ok(Recovery::RolledBack)
-                }
+                Operation::Destroy(_)
+                | Operation::ChangeState { .. }
+                | Operation::Convert(_)
+                | Operation::DestroyReferencePoints(_) => Ok(Recovery::RolledBack),
             }
         })
     }

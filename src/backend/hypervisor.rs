@@ -36,6 +36,19 @@ pub struct Capabilities {
     pub power: bool,
 }
 
+/// A snapshot found in the disks of a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignSnapshot {
+    /// Its tag.
+    pub tag: String,
+    /// The disks that have it.
+    pub disks: Vec<DiskImage>,
+    /// When it was taken, in seconds since 1970.
+    pub created: i64,
+    /// It holds memory.
+    pub has_memory: bool,
+}
+
 /// The run state of a machine as the host sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -48,6 +61,8 @@ pub enum MachineState {
     Saved,
     /// The process holds the memory and the guest stands still.
     Paused,
+    /// The process is there, but the guest cannot go on: its disk or itself failed.
+    Failed,
 }
 
 /// What is asked of a machine.
@@ -75,6 +90,8 @@ pub struct MachineReport {
     pub definition: MachineDefinition,
     /// How it is.
     pub state: MachineState,
+    /// Snapshots in its disks that no request of ours made, as far as they can be told from ours.
+    pub foreign: Vec<ForeignSnapshot>,
     /// Virtual size of each disk in bytes, in the order of the definition; `None` if the disk cannot be read.
     pub virtual_sizes: Vec<Option<u64>>,
 }
@@ -140,6 +157,9 @@ pub struct DiskImage {
     pub file: PathBuf,
     /// Layout of the file.
     pub format: DiskFormat,
+    /// The content lies inside `file`, which is the disk itself, under a tag that is the GUID of the snapshot.
+    #[serde(default)]
+    pub internal: bool,
     /// Length of the file.
     pub bytes: u64,
 }
@@ -159,6 +179,9 @@ pub struct SnapshotOutcome {
     pub memory: Option<PathBuf>,
     /// True when the applications of the guest were consistent: it was frozen, off, or its memory is in the snapshot.
     pub application_consistent: bool,
+    /// How the machine was launched, in the back-end's own words: its memory fits only a machine launched the same way.
+    #[serde(default)]
+    pub launch: Option<String>,
     /// How long the guest stood still, in milliseconds.
     pub paused_ms: u64,
     /// How long the file systems were frozen, in milliseconds.
@@ -181,6 +204,9 @@ pub struct ApplyRequest {
     pub disks: Vec<DiskImage>,
     /// The memory of the snapshot.
     pub memory: Option<PathBuf>,
+    /// How the machine was launched then.
+    #[serde(default)]
+    pub launch: Option<String>,
 }
 
 /// A snapshot whose data is to go.
@@ -195,6 +221,9 @@ pub struct DestroyRequest {
     /// The tracking that began with it: a destruction ends it, a conversion keeps it.
     #[serde(default)]
     pub tracking: Vec<TrackedDisk>,
+    /// Its disks, those inside other files too.
+    #[serde(default)]
+    pub disks: Vec<DiskImage>,
     /// Files some other record or a disk refers to: never removed.
     #[serde(skip)]
     pub referenced: Arc<HashSet<PathBuf>>,
@@ -227,6 +256,13 @@ pub enum Operation {
     DestroyReferencePoints(Vec<TrackingRequest>),
     /// [`Hypervisor::export_snapshots`].
     Export(ExportRequest),
+    /// [`Hypervisor::change_state`].
+    ChangeState {
+        /// The machine.
+        machine: Guid,
+        /// What was asked of it.
+        action: PowerAction,
+    },
 }
 
 /// How an interrupted operation ended.
@@ -380,6 +416,16 @@ pub trait Hypervisor: Send + Sync + 'static {
 
     /// Which of these files are gone.
     fn missing_files<'a>(&'a self, files: &'a [PathBuf]) -> BoxFuture<'a, BTreeSet<PathBuf>>;
+
+    /// Which of these snapshots have lost a part of their data.
+    fn missing_snapshots<'a>(&'a self, snapshots: &'a [DestroyRequest]) -> BoxFuture<'a, BTreeSet<Guid>> {
+        Box::pin(async move {
+            let files: Vec<PathBuf> = snapshots.iter().flat_map(|snapshot| snapshot.files.clone()).collect();
+            let missing = self.missing_files(&files).await;
+            let lost = |snapshot: &&DestroyRequest| snapshot.files.iter().any(|file| missing.contains(file));
+            snapshots.iter().filter(lost).map(|snapshot| snapshot.snapshot).collect()
+        })
+    }
 
     /// Removes data of our making that belongs to no snapshot in `owned` and that nothing in `referenced` names.
     ///

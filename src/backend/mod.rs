@@ -19,6 +19,7 @@ mod files_apply;
 mod files_export;
 mod hypervisor;
 mod open;
+mod qemu;
 mod replace;
 mod script;
 mod simulated;
@@ -27,17 +28,22 @@ mod volume;
 
 pub use control::{Interrupted, Journal, JournalStep, NoJournal, Progress, StagedFile, StepControl};
 pub use definition::{
-    CollectionDefinition, DiskDefinition, DiskFormat, MachineDefinition, PoolDefinition, PoolSnapshots,
+    AttachedMachine, CollectionDefinition, DiskDefinition, DiskFormat, LaunchedMachine, MachineDefinition,
+    PoolDefinition, PoolSnapshots, QemuMachine,
 };
 pub use directory::DirectoryPools;
 pub use error::{BackendError, Cause};
 pub use export::{ChangedParts, ExportMember, ExportRequest};
 pub use files::FilesHypervisor;
 pub use hypervisor::{
-    ApplyRequest, Capabilities, DestroyRequest, DiskImage, Hypervisor, MachineReport, MachineState, Operation,
-    PowerAction, Quiesce, Recovery, SnapshotOutcome, SnapshotRequest, TrackedDisk, TrackingRequest,
+    ApplyRequest, Capabilities, DestroyRequest, DiskImage, ForeignSnapshot, Hypervisor, MachineReport, MachineState,
+    Operation, PowerAction, Quiesce, Recovery, SnapshotOutcome, SnapshotRequest, TrackedDisk, TrackingRequest,
 };
 pub use open::{Backend, BackendConfig, open};
+pub use qemu::{
+    Accelerator, Agent, AgentError, FreezeStatus, MemoryMethod, Monitor, MonitorError, MonitorEvent, QemuHypervisor,
+    QemuSettings,
+};
 pub use script::{ScriptedFailure, SimulatedScript};
 pub use simulated::{Fault, SimulatedCall, SimulatedHypervisor};
 pub use volume::{VolumeManager, VolumePoolReport, VolumeReport, VolumeSnapshotRequest};

@@ -5,21 +5,23 @@ use std::sync::Arc;
 
 use super::{
     BackendError, Cause, DirectoryPools, FilesHypervisor, Hypervisor, MachineDefinition, PoolDefinition,
-    SimulatedHypervisor, SimulatedScript, VolumeManager,
+    QemuHypervisor, QemuSettings, SimulatedHypervisor, SimulatedScript, VolumeManager,
 };
 
 /// The configuration section `[backend]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackendConfig {
-    /// `files` or `simulated`.
+    /// `files`, `qemu` or `simulated`.
     pub kind: String,
+    /// How QEMU is used.
+    pub qemu: QemuSettings,
     /// How the simulated host behaves.
     pub simulated: SimulatedScript,
 }
 
 impl Default for BackendConfig {
     fn default() -> Self {
-        Self { kind: "files".to_owned(), simulated: SimulatedScript::default() }
+        Self { kind: "files".to_owned(), qemu: QemuSettings::default(), simulated: SimulatedScript::default() }
     }
 }
 
@@ -44,9 +46,10 @@ pub fn open(
 ) -> Result<Backend, BackendError> {
     let hypervisor: Arc<dyn Hypervisor> = match config.kind.as_str() {
         "files" => Arc::new(FilesHypervisor::open(data_dir, machines)?),
+        "qemu" => Arc::new(QemuHypervisor::open(data_dir, machines, config.qemu.clone())?),
         "simulated" => Arc::new(SimulatedHypervisor::scripted(machines, &config.simulated)),
         other => {
-            let text = format!("unknown kind {other:?}, expected \"files\" or \"simulated\"");
+            let text = format!("unknown kind {other:?}, expected \"files\", \"qemu\" or \"simulated\"");
             return Err(BackendError::new("open the back-end", Cause::NotSupported(text)));
         }
     };

@@ -232,6 +232,7 @@ impl SimulatedHypervisor {
             source: disk.path.clone(),
             file: file_of(request.snapshot, &disk.name),
             format: disk.format,
+            internal: false,
             bytes: machine.disks.get(&disk.name).and_then(|disk| u64::try_from(disk.len()).ok()).unwrap_or(0),
         };
         if request.without_data && excluded.len() == disks.len() {
@@ -251,7 +252,7 @@ impl SimulatedHypervisor {
         let files = chosen.iter().flat_map(|(disks, _)| disks).map(|disk| disk.file.clone()).collect();
         let ran: Vec<Guid> =
             requests.iter().map(|request| request.machine).filter(|id| self.is(*id, MachineState::Running)).collect();
-        let result = self.create_steps(requests, chosen, JournalStep::Planned { files }, control).await;
+        let result = self.create_steps(requests, chosen, JournalStep::Planned { files }, &ran, control).await;
         self.release(requests, &ran);
         if result.is_err() {
             self.forget(requests);
@@ -264,6 +265,7 @@ impl SimulatedHypervisor {
         requests: &[SnapshotRequest],
         chosen: Vec<(Vec<DiskImage>, Vec<String>)>,
         planned: JournalStep,
+        ran: &[Guid],
         control: &StepControl,
     ) -> Result<Vec<SnapshotOutcome>, BackendError> {
         let cancelled = |_| BackendError::new("take the snapshot", Cause::Cancelled);
@@ -287,7 +289,7 @@ impl SimulatedHypervisor {
                 Err(_) => {}
             }
         }
-        control.record(JournalStep::Paused).await.map_err(cancelled)?;
+        control.record(JournalStep::Paused { running: ran.to_vec() }).await.map_err(cancelled)?;
         let mut outcomes = Vec::new();
         for (request, (disks, skipped)) in requests.iter().zip(chosen) {
             let kept = memory.contains(&request.machine) && !self.is(request.machine, MachineState::Off);
@@ -302,6 +304,7 @@ impl SimulatedHypervisor {
                 skipped,
                 memory: kept.then(|| file_of(request.snapshot, "memory")),
                 application_consistent: kept || still || frozen.contains(&request.machine),
+                launch: None,
                 paused_ms: 0,
                 frozen_ms: 0,
                 tracking,
@@ -437,6 +440,7 @@ impl Hypervisor for SimulatedHypervisor {
             let report = |machine: &Machine| MachineReport {
                 definition: machine.definition.clone(),
                 state: machine.state,
+                foreign: Vec::new(),
                 virtual_sizes: machine.definition.disks.iter().map(|_| Some(1 << 30)).collect(),
             };
             Ok(self.world().machines.values().map(report).collect())
@@ -588,7 +592,7 @@ impl Hypervisor for SimulatedHypervisor {
                 Operation::Convert(_) | Operation::DestroyReferencePoints(_) | Operation::Export(_) => {
                     self.recover_tracking(operation, journal).await
                 }
-                Operation::Apply(_) | Operation::Destroy(_) => Ok(Recovery::RolledBack),
+                Operation::Apply(_) | Operation::Destroy(_) | Operation::ChangeState { .. } => Ok(Recovery::RolledBack),
             }
         })
     }

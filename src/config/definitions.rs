@@ -10,6 +10,7 @@ use crate::backend::{
 };
 
 use super::diagnostics::{Diagnostic, Sink};
+use super::qemu;
 use super::reader::{Section, tables};
 
 /// Reads the machine definitions `*.toml` of a directory, sorted by file name. A directory that is not
@@ -56,11 +57,12 @@ fn machine(text: &str, sink: &mut Sink<'_>) -> Option<MachineDefinition> {
             sink.report(None, format!("two disks are named {}", one.name));
         }
     }
+    let qemu = qemu::machine(root, sink);
     let mut section = Section::new("machine", Some(root), None, sink);
     let (id, name) = (section.required_guid("id"), section.required_text("name"));
     let notes = section.text("notes").unwrap_or_default();
     let (memory_mb, processors) = (section.number("memory_mb"), section.number_u32("processors"));
-    Some(MachineDefinition { id: id?, name: name?, notes, memory_mb, processors, disks })
+    Some(MachineDefinition { id: id?, name: name?, notes, memory_mb, processors, disks, qemu: qemu? })
 }
 
 fn disk(section: &mut Section<'_, '_, '_>) -> Option<DiskDefinition> {

@@ -12,7 +12,7 @@ use crate::backend::{BackendConfig, CollectionDefinition, MachineDefinition, Poo
 use super::definitions;
 use super::diagnostics::{ConfigError, Diagnostic, Sink};
 use super::reader::{Section, table, tables};
-use super::simulated;
+use super::{qemu, simulated};
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,6 +170,7 @@ impl Config {
         let kind = table(root, "backend", sink).choice("kind").unwrap_or("files").to_owned();
         let machines = definitions::machines(&machines_dir, in_machines);
         let simulated = simulated::script(root, &kind, &machines, sink);
+        let qemu = qemu::settings(root, &kind, sink);
         let pools = definitions::pools(root, sink);
         let collections = definitions::collections(root, &machines, sink);
         let export_directories = export_directories(&mut table(root, "export", sink));
@@ -186,7 +187,7 @@ impl Config {
             listeners,
             service,
             tls,
-            backend: BackendConfig { kind, simulated },
+            backend: BackendConfig { kind, qemu, simulated },
             machines,
             pools,
             collections,

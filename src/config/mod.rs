@@ -10,6 +10,7 @@ mod diagnostics;
 mod keys;
 mod load;
 mod places;
+mod qemu;
 mod reader;
 mod simulated;
 

@@ -26,6 +26,8 @@ struct Description<'a> {
     /// The reference point since which the changes are in the files, or nothing when the disks are whole.
     base: Option<Guid>,
     intent: BackupIntent,
+    /// How the machine was launched, in the words of the back-end: its memory fits only a machine launched the same way.
+    launch: Option<&'a str>,
     memory: Option<&'static str>,
     disks: Vec<ExportedDisk<'a>>,
     /// Disks that are not in the export.
@@ -220,6 +222,7 @@ fn member(
         },
         base: point.map(|point| point.id),
         intent: settings.intent,
+        launch: snapshot.launch.as_deref(),
         memory: memory.as_ref().map(|_| ExportMember::MEMORY),
         disks: disks.iter().map(|disk| described(disk, &tracking, is_partial(disk))).collect(),
         left_out: left_out.iter().map(|disk| disk.disk.as_str()).collect(),

@@ -7,11 +7,11 @@ use smol_str::format_smolstr;
 
 use super::ledger::Draft;
 use super::runner::{Inner, NewJob};
-use super::settings::{check_apply, check_lasting, check_name};
+use super::settings::{check_apply, check_creation, check_name};
 use super::snapshots::check_applicable;
 use super::{
     CollectionKind, CreateGroupSnapshot, ElementRef, EngineError, GroupSnapshotType, JobKind, Outcome,
-    SnapshotCollection, SnapshotKind, SystemState, View, Work,
+    SnapshotCollection, SnapshotKind, View, Work,
 };
 use crate::time::Guid;
 
@@ -68,7 +68,7 @@ impl Inner {
         if let Some(name) = &settings.name {
             check_name(name)?;
         }
-        let can_run = self.hypervisor.capabilities().running;
+        let can = self.hypervisor.capabilities();
         let set = self.ids.new_guid();
         let job = self.submit(user, |draft| {
             let collection = Arc::clone(draft.collection(id)?);
@@ -79,10 +79,7 @@ impl Inner {
             }
             for machine in &machines {
                 let state = draft.system(*machine)?.state;
-                check_lasting(state)?;
-                if !can_run && !matches!(state, SystemState::Off | SystemState::Saved) {
-                    return Err(EngineError::InvalidState { state, needed: "off" });
-                }
+                check_creation(state, can)?;
             }
             let mut affected = vec![ElementRef::Collection(id)];
             affected.extend(machines.iter().copied().map(ElementRef::System));

@@ -20,6 +20,8 @@ pub enum SystemState {
     Saved,
     /// The guest stands still in memory.
     Paused,
+    /// The guest cannot go on: its disk or itself failed.
+    Failed,
     /// On the way to running.
     Starting,
     /// On the way to off.
@@ -45,6 +47,7 @@ impl From<MachineState> for SystemState {
             MachineState::Off => Self::Off,
             MachineState::Saved => Self::Saved,
             MachineState::Paused => Self::Paused,
+            MachineState::Failed => Self::Failed,
         }
     }
 }
@@ -56,6 +59,7 @@ impl std::fmt::Display for SystemState {
             Self::Off => "off",
             Self::Saved => "saved",
             Self::Paused => "paused",
+            Self::Failed => "stopped by an error",
             Self::Starting => "starting",
             Self::Stopping => "stopping",
             Self::Saving => "being saved",
@@ -367,6 +371,9 @@ pub struct Snapshot {
     pub frozen_ms: u64,
     /// Length of all its files in bytes.
     pub bytes: u64,
+    /// How the system was launched then, in the words of the back-end.
+    #[serde(default)]
+    pub launch: Option<String>,
     /// Settings of the system at that time: memory in MiB.
     pub memory_mb: u64,
     /// Settings of the system at that time: virtual processors.

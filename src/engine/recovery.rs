@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::report::Chain;
 use super::runner::Inner;
-use super::work::{files_of, referenced_files};
+use super::work::{destroy_requests, files_of, referenced_files};
 use super::{EngineError, Job, JobEvent, ReferencePoint, Snapshot, Work, step};
 use crate::backend::{BackendError, Cause, JournalStep};
 use crate::time::Guid;
@@ -174,12 +174,12 @@ impl Inner {
     /// Marks the snapshots whose files are gone, and those whose files are back.
     pub(super) async fn find_missing(&self) -> Result<(), EngineError> {
         let view = self.view();
-        let files: Vec<PathBuf> = view.snapshots().flat_map(|snapshot| files_of(snapshot)).collect();
-        let missing = self.hypervisor.missing_files(&files).await;
+        let snapshots: Vec<Guid> = view.snapshots().map(|snapshot| snapshot.id).collect();
+        let missing = self.hypervisor.missing_snapshots(&destroy_requests(&view, &snapshots)).await;
         self.ledger
             .transact(|draft| {
                 for snapshot in view.snapshots() {
-                    let lost = files_of(snapshot).iter().any(|file| missing.contains(file));
+                    let lost = missing.contains(&snapshot.id);
                     if lost != snapshot.missing {
                         warn!(snapshot = %snapshot.id, lost, "The files of a snapshot were lost or came back");
                         draft.put_snapshot(Snapshot { missing: lost, ..Snapshot::clone(snapshot) });

@@ -10,7 +10,7 @@ use super::group::machines_of;
 use super::ledger::Draft;
 use super::reference_point::{common_level, reference_disks, why_untracked};
 use super::runner::{Inner, NewJob};
-use super::settings::{self, check_lasting};
+use super::settings::{self, check_creation};
 use super::work::{Prepared, destroy_requests, gone, unlink};
 use super::{
     AffectedElement, ConsistencyLevel, ElementEffect, ElementRef, EngineError, Failure, JobFailure, JobKind, Outcome,
@@ -89,11 +89,12 @@ impl Inner {
         user: &str,
     ) -> Result<Outcome<Guid>, EngineError> {
         self.view().system(id).ok_or(EngineError::NoSuchSystem(id))?;
-        check_able(self.hypervisor.capabilities())?;
+        let can = self.hypervisor.capabilities();
+        check_able(can)?;
         let point = self.ids.new_guid();
         let job = self.submit(user, |draft| {
             let system = draft.system(id)?;
-            check_lasting(system.state)?;
+            check_creation(system.state, can)?;
             let members = vec![(id, point)];
             let work = Work::CreateReferencePoints { group: None, members, consistency, requests: Vec::new() };
             Ok(NewJob {
@@ -115,7 +116,8 @@ impl Inner {
         user: &str,
     ) -> Result<Outcome<Guid>, EngineError> {
         self.view().collection(id).ok_or(EngineError::NoSuchCollection(id))?;
-        check_able(self.hypervisor.capabilities())?;
+        let can = self.hypervisor.capabilities();
+        check_able(can)?;
         let made = self.ids.new_guid();
         let job = self.submit(user, |draft| {
             let name = draft.collection(id)?.name.clone();
@@ -125,7 +127,7 @@ impl Inner {
                 return Err(EngineError::InvalidParameter { parameter: "Collection", reason });
             }
             for machine in &machines {
-                check_lasting(draft.system(*machine)?.state)?;
+                check_creation(draft.system(*machine)?.state, can)?;
             }
             let members = machines.into_iter().map(|machine| (machine, self.ids.new_guid())).collect();
             let group = Some((made, id));

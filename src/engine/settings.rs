@@ -63,6 +63,9 @@ pub(super) fn refuse_creation(
     if state.is_transient() || (!can.running && !matches!(state, SystemState::Off | SystemState::Saved)) {
         return Some(wrong_state(state, "off"));
     }
+    if state == SystemState::Failed {
+        return Some(wrong_state(state, "running, paused, saved or off"));
+    }
     if capture.memory && !can.memory && state != SystemState::Saved {
         return refuse(Failure::NotSupported, "this back-end cannot capture the memory of a running virtual machine");
     }
@@ -87,6 +90,18 @@ pub(super) const fn check_apply(state: SystemState) -> Result<(), EngineError> {
 pub(super) const fn check_lasting(state: SystemState) -> Result<(), EngineError> {
     if state.is_transient() {
         return Err(EngineError::InvalidState { state, needed: "a lasting state" });
+    }
+    Ok(())
+}
+
+/// Fails unless a snapshot may be taken in this state.
+pub(super) fn check_creation(state: SystemState, can: Capabilities) -> Result<(), EngineError> {
+    check_lasting(state)?;
+    if state == SystemState::Failed {
+        return Err(EngineError::InvalidState { state, needed: "running, paused, saved or off" });
+    }
+    if !can.running && !matches!(state, SystemState::Off | SystemState::Saved) {
+        return Err(EngineError::InvalidState { state, needed: "off" });
     }
     Ok(())
 }

@@ -6,10 +6,10 @@ use smol_str::{SmolStr, format_smolstr};
 
 use super::ledger::Draft;
 use super::runner::{Inner, NewJob};
-use super::settings::{check_apply, check_lasting, check_name};
+use super::settings::{check_apply, check_creation, check_name};
 use super::{
     CreateSnapshot, ElementRef, EngineError, JobKind, Outcome, Snapshot, SnapshotKind, SnapshotType, SystemChange,
-    SystemState, VirtualSystem, Work,
+    VirtualSystem, Work,
 };
 use crate::time::Guid;
 
@@ -51,15 +51,12 @@ impl Inner {
             check_name(name)?;
         }
         let snapshot = self.ids.new_guid();
-        let can_run = self.hypervisor.capabilities().running;
+        let can = self.hypervisor.capabilities();
         let kind =
             if snapshot_type == SnapshotType::Recovery { SnapshotKind::Recovery } else { SnapshotKind::Standard };
         let job = self.submit(user, |draft| {
             let system = draft.system(id)?;
-            check_lasting(system.state)?;
-            if !can_run && !matches!(system.state, SystemState::Off | SystemState::Saved) {
-                return Err(EngineError::InvalidState { state: system.state, needed: "off" });
-            }
+            check_creation(system.state, can)?;
             Ok(NewJob {
                 kind: JobKind::CreateSnapshot,
                 target: ElementRef::System(id),

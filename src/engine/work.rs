@@ -52,7 +52,8 @@ pub(super) fn referenced_files(view: &View, except: &[Guid]) -> HashSet<PathBuf>
 
 /// The files of a snapshot.
 pub(super) fn files_of(snapshot: &Snapshot) -> Vec<PathBuf> {
-    snapshot.disks.iter().map(|disk| disk.file.clone()).chain(snapshot.memory_file.clone()).collect()
+    let own = snapshot.disks.iter().filter(|disk| !disk.internal).map(|disk| disk.file.clone());
+    own.chain(snapshot.memory_file.clone()).collect()
 }
 
 pub(super) fn destroy_requests(view: &View, snapshots: &[Guid]) -> Vec<DestroyRequest> {
@@ -62,6 +63,7 @@ pub(super) fn destroy_requests(view: &View, snapshots: &[Guid]) -> Vec<DestroyRe
         snapshot: snapshot.id,
         files: files_of(snapshot),
         tracking: here(view.system(snapshot.system).map(AsRef::as_ref), snapshot.tracking.clone()),
+        disks: snapshot.disks.clone(),
         referenced: Arc::clone(&referenced),
     };
     snapshots.iter().filter_map(|id| view.snapshot(*id)).map(request).collect()
@@ -173,7 +175,7 @@ impl Work {
             Self::ClearState { snapshot } => {
                 let memory = view.snapshot(*snapshot)?.memory_file.clone();
                 let request = destroy_requests(view, &[*snapshot]).pop()?;
-                Call::ClearMemory(DestroyRequest { files: memory.into_iter().collect(), ..request })
+                Call::ClearMemory(DestroyRequest { files: memory.into_iter().collect(), disks: Vec::new(), ..request })
             }
             Self::ChangeState { system, requested } => Call::ChangeState {
                 machine: *system,
@@ -329,6 +331,7 @@ impl Work {
                 paused_ms: outcome.paused_ms,
                 frozen_ms: outcome.frozen_ms,
                 bytes: outcome.disks.iter().map(|disk| disk.bytes).sum(),
+                launch: outcome.launch.clone(),
                 memory_mb: system.memory_mb,
                 processors: system.processors,
                 tracking: outcome.tracking.clone(),
@@ -405,8 +408,8 @@ fn prepare_apply(view: &View, id: Guid, job: Guid) -> Prepared<ApplyRequest> {
             image.source.clone_from(&disk.path);
         }
     }
-    let (machine, memory) = (system.id, snapshot.memory_file.clone());
-    Ok(ApplyRequest { machine, snapshot: id, operation: job, disks, memory })
+    let (machine, memory, launch) = (system.id, snapshot.memory_file.clone(), snapshot.launch.clone());
+    Ok(ApplyRequest { machine, snapshot: id, operation: job, disks, memory, launch })
 }
 
 fn mark_applied(draft: &mut Draft, id: Guid) {
@@ -462,11 +465,11 @@ fn power_action(state: SystemState, requested: RequestedState) -> Prepared<Optio
             return Ok(None);
         }
         (R::Enabled, S::Off | S::Saved | S::Paused) => PowerAction::Start,
-        (R::Disabled, S::Running | S::Saved | S::Paused) => PowerAction::TurnOff,
+        (R::Disabled, S::Running | S::Saved | S::Paused | S::Failed) => PowerAction::TurnOff,
         (R::ShutDown, S::Running) => PowerAction::ShutDown,
         (R::Saved, S::Running | S::Paused) => PowerAction::Save,
         (R::Paused, S::Running) => PowerAction::Pause,
-        (R::Reset, S::Running | S::Paused) => PowerAction::Reset,
+        (R::Reset, S::Running | S::Paused | S::Failed) => PowerAction::Reset,
         (R::Paused | R::ShutDown, _) => return Err(wrong_state(state, "running")),
         _ => return Err(wrong_state(state, "running or paused")),
     };
@@ -502,7 +505,8 @@ impl Inner {
                 self.hypervisor.export_snapshots(request, control).await.map(|()| CallResult::Done)
             }
             Call::ClearMemory(request) => self.hypervisor.clear_memory(request).await.map(|()| CallResult::Done),
-            Call::ChangeState { machine, action: Some(action), .. } => {
+            Call::Operation(Operation::ChangeState { machine, action })
+            | Call::ChangeState { machine, action: Some(action), .. } => {
                 self.hypervisor.change_state(*machine, *action, control).await.map(|_| CallResult::Done)
             }
             Call::ChangeState { machine, action: None, .. } => {
@@ -528,7 +532,11 @@ impl Inner {
                 })
             }
             Call::ClearMemory(request) => self.hypervisor.clear_memory(request).await.map(|()| Some(CallResult::Done)),
-            Call::ChangeState { machine, leads_to, .. } => {
+            Call::ChangeState { machine, action, leads_to } => {
+                if let Some(action) = action {
+                    let operation = Operation::ChangeState { machine: *machine, action: *action };
+                    self.hypervisor.recover(&operation, journal).await?;
+                }
                 let state = self.hypervisor.state(*machine).await?;
                 Ok((SystemState::from(state) == *leads_to).then_some(CallResult::Done))
             }

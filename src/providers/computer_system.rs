@@ -91,6 +91,7 @@ fn machine(builder: InstanceBuilder, scope: &Scope, system: &VirtualSystem) -> R
         .set("ElementName", system.name.clone())
         .set("EnabledDefault", enabled_default(system.state))
         .set("EnabledState", enabled_state(system.state))
+        .set("HealthState", if system.state == SystemState::Failed { 25_u16 } else { 5 })
         .set("EnhancedSessionModeState", if running { 6_u16 } else { 3_u16 })
         .set("InstallDate", CimDateTime::utc(system.created))
         .set("Name", guid_text(system.id))
@@ -108,7 +109,8 @@ fn machine(builder: InstanceBuilder, scope: &Scope, system: &VirtualSystem) -> R
 /// The number of a state; those on the way have vendor values where the standard has none.
 pub(super) const fn enabled_state(state: SystemState) -> u16 {
     match state {
-        SystemState::Running => 2,
+        // The process is there; what is wrong is told by the health.
+        SystemState::Running | SystemState::Failed => 2,
         SystemState::Off => 3,
         SystemState::Stopping => 4,
         SystemState::Saved => 6,
@@ -130,6 +132,9 @@ const fn enabled_default(state: SystemState) -> u16 {
 /// `OperationalStatus` and its words: in service with what a job does, else OK (`snapshot-semantics` §3).
 pub(super) fn status(system: &VirtualSystem) -> (CimValue, CimValue) {
     let Some(activity) = system.activity else {
+        if system.state == SystemState::Failed {
+            return ([6_u16].into(), ["The guest was stopped by an error"].into());
+        }
         return ([2_u16].into(), ["Operating normally"].into());
     };
     let (number, words) = match activity {

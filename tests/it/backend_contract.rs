@@ -91,6 +91,7 @@ fn applications(outcomes: &[SnapshotOutcome]) -> Vec<ApplyRequest> {
         operation: guid(0xF00D),
         disks: outcome.disks.clone(),
         memory: outcome.memory.clone(),
+        launch: outcome.launch.clone(),
     };
     outcomes.iter().map(request).collect()
 }
@@ -101,6 +102,7 @@ fn destructions(outcomes: &[SnapshotOutcome]) -> Vec<DestroyRequest> {
         snapshot: outcome.snapshot,
         files: outcome.disks.iter().map(|disk| disk.file.clone()).collect(),
         tracking: outcome.tracking.clone(),
+        disks: outcome.disks.clone(),
         referenced: Arc::default(),
     };
     outcomes.iter().map(request).collect()

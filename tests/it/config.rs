@@ -75,7 +75,7 @@ filter = \"a=b=c\"
         "F:10:21: MaxEnvelopeSizekb is a whole number from 32 to 1039440",
         "F:11:9: Basic is true or false",
         "F:14:15: certificate needs key",
-        "F:17:8: kind is one of files, simulated",
+        "F:17:8: kind is one of files, qemu, simulated",
         "F:19:1: path is missing",
         "F:23:8: there is already a pool named p",
         "F:28:6: id is not a GUID",

@@ -43,7 +43,15 @@ pub(crate) fn disk(name: &str, directory: &Path) -> DiskDefinition {
 
 pub(crate) fn machine(id: u64, name: &str, disks: Vec<DiskDefinition>) -> MachineDefinition {
     let (notes, memory_mb, processors) = (String::new(), 512, 1);
-    MachineDefinition { id: guid(id), name: name.to_owned(), notes, memory_mb, processors, disks }
+    MachineDefinition {
+        id: guid(id),
+        name: name.to_owned(),
+        notes,
+        memory_mb,
+        processors,
+        disks,
+        qemu: wsnapd::backend::QemuMachine::default(),
+    }
 }
 
 /// `web01` with one disk and `db01` with two.

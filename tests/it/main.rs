@@ -53,6 +53,8 @@ mod providers_support;
 #[cfg(test)]
 mod providers_workflows;
 #[cfg(test)]
+mod qemu_peer;
+#[cfg(test)]
 mod schema;
 #[cfg(test)]
 mod storage_provider;

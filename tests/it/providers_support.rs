@@ -57,6 +57,7 @@ fn machine(id: &str, name: &str, disks: &[(&str, bool)]) -> MachineDefinition {
         memory_mb: 2048,
         processors: 2,
         disks: disks.iter().map(disk).collect(),
+        qemu: wsnapd::backend::QemuMachine::default(),
     }
 }
 

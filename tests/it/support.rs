@@ -202,6 +202,7 @@ fn machine(id: &str, name: &str) -> MachineDefinition {
             read_only: false,
             pass_through: false,
         }],
+        qemu: wsnapd::backend::QemuMachine::default(),
     }
 }
 

@@ -1,0 +1,256 @@
+//! What is done after a stop of the server about operations that it interrupted, and about data nobody owns.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::super::{
+    BackendError, DestroyRequest, DiskImage, ForeignSnapshot, JournalStep, MachineState, Operation, Quiesce, Recovery,
+    SnapshotOutcome, SnapshotRequest, copy,
+};
+use super::QemuHypervisor;
+use super::apply::UNDO;
+use super::files::remove_directory;
+use super::image::Tag;
+use super::machine::Machine;
+use super::member::{release, remove_tags, thaw};
+use crate::time::Guid;
+
+impl QemuHypervisor {
+    pub(super) async fn recover_operation(
+        &self,
+        operation: &Operation,
+        journal: &[JournalStep],
+    ) -> Result<Recovery, BackendError> {
+        match operation {
+            Operation::Create(requests) => self.recover_create(requests, journal).await,
+            Operation::Apply(requests) => self.recover_apply(requests, journal).await,
+            Operation::Destroy(requests) if journal.contains(&JournalStep::Removing) => {
+                self.remove(requests).await?;
+                Ok(Recovery::Finished(Vec::new()))
+            }
+            // Changes are not tracked and nothing is exported here, so that none of the last three begins.
+            Operation::Destroy(_)
+            | Operation::Convert(_)
+            | Operation::DestroyReferencePoints(_)
+            | Operation::Export(_) => Ok(Recovery::RolledBack),
+            Operation::ChangeState { machine, action } => {
+                let machine = self.machine(*machine)?;
+                self.recover_power(&machine, *action, journal).await
+            }
+        }
+    }
+
+    async fn recover_create(
+        &self,
+        requests: &[SnapshotRequest],
+        journal: &[JournalStep],
+    ) -> Result<Recovery, BackendError> {
+        let mut ran: HashSet<Guid> = HashSet::new();
+        let mut done: Option<&[SnapshotOutcome]> = None;
+        let mut frozen = false;
+        for step in journal {
+            match step {
+                JournalStep::FreezeSent => frozen = true,
+                JournalStep::Paused { running } => ran.extend(running),
+                JournalStep::DisksDone { outcomes } => done = Some(outcomes),
+                _ => {}
+            }
+        }
+        if let Some(outcomes) = done
+            && self.all_there(outcomes).await?
+        {
+            return Ok(Recovery::Finished(outcomes.to_vec()));
+        }
+        // The guests go on first, whatever becomes of the data.
+        let mut machines = Vec::new();
+        for request in requests {
+            let machine = self.machine(request.machine)?;
+            release(&machine, ran.contains(&request.machine)).await?;
+            if frozen && request.quiesce != Quiesce::Never && machine.state().await? == MachineState::Running {
+                let (id, ..) = request.snapshot.as_uuid().as_fields();
+                thaw(&machine, id >> 1).await?;
+            }
+            machines.push((request, machine));
+        }
+        for (request, machine) in &machines {
+            let disks: Vec<(&str, &Path)> = machine
+                .definition
+                .disks
+                .iter()
+                .filter(|disk| is_own(disk))
+                .map(|disk| (disk.name.as_str(), disk.path.as_path()))
+                .collect();
+            remove_tags(machine, &disks, &request.snapshot.to_string()).await?;
+            remove_directory("remove the unfinished snapshot", &self.snapshot_directory(request.snapshot))?;
+        }
+        Ok(Recovery::RolledBack)
+    }
+
+    async fn all_there(&self, outcomes: &[SnapshotOutcome]) -> Result<bool, BackendError> {
+        for outcome in outcomes {
+            let machine = self.machine(outcome.machine)?;
+            if outcome.memory.as_ref().is_some_and(|memory| !memory.is_file())
+                || !has_tags(&machine, &outcome.disks, outcome.snapshot).await?
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Removes the data of snapshots; what is gone already is no error.
+    pub(super) async fn remove(&self, requests: &[DestroyRequest]) -> Result<(), BackendError> {
+        const STEP: &str = "remove the snapshot file";
+        for request in requests {
+            let machine = self.machine(request.machine)?;
+            let disks: Vec<(&str, &Path)> = request
+                .disks
+                .iter()
+                .filter(|disk| disk.internal)
+                .map(|disk| (disk.disk.as_str(), disk.file.as_path()))
+                .collect();
+            remove_tags(&machine, &disks, &request.snapshot.to_string()).await?;
+            for file in request.files.iter().filter(|file| !request.referenced.contains(*file)) {
+                copy::remove_file(STEP, file)?;
+            }
+            remove_if_empty(&self.snapshot_directory(request.snapshot))?;
+        }
+        copy::sync_directory(STEP, self.root())
+    }
+
+    /// Which of these snapshots have lost a tag on one of the disks, or a file.
+    pub(super) async fn lost(&self, snapshots: &[DestroyRequest]) -> BTreeSet<Guid> {
+        let mut lost = BTreeSet::new();
+        for snapshot in snapshots {
+            let Ok(machine) = self.machine(snapshot.machine) else { continue };
+            let there = match has_tags(&machine, &snapshot.disks, snapshot.snapshot).await {
+                Ok(there) => there,
+                // A disk that cannot be read now may hold it all the same.
+                Err(BackendError { cause: super::super::Cause::FileNotFound(_), .. }) => false,
+                Err(error) => {
+                    tracing::warn!(snapshot = %snapshot.snapshot, %error, "A snapshot could not be looked at");
+                    true
+                }
+            };
+            if !there || snapshot.files.iter().any(|file| !file.is_file()) {
+                lost.insert(snapshot.snapshot);
+            }
+        }
+        lost
+    }
+
+    /// Removes directories of snapshots that no record owns.
+    pub(super) fn remove_unowned(
+        &self,
+        owned: &BTreeSet<Guid>,
+        referenced: &HashSet<PathBuf>,
+    ) -> Result<Vec<PathBuf>, BackendError> {
+        const STEP: &str = "look for files nobody owns";
+        let failed = |error| BackendError::io(STEP, self.root(), error);
+        let mut removed = Vec::new();
+        for entry in fs::read_dir(self.root()).map_err(failed)? {
+            let directory = entry.map_err(failed)?.path();
+            let id = directory.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<Guid>().ok());
+            if !directory.is_dir() || id.is_none_or(|id| owned.contains(&id)) {
+                continue;
+            }
+            for file in fs::read_dir(&directory).map_err(failed)? {
+                let file = file.map_err(failed)?.path();
+                if file.is_file() && !referenced.contains(&file) {
+                    copy::remove_file(STEP, &file)?;
+                    removed.push(file);
+                }
+            }
+            remove_if_empty(&directory)?;
+        }
+        Ok(removed)
+    }
+
+    /// The snapshots inside the disks of a machine, ours and others, each with all disks that have it.
+    pub(super) async fn found_inside(&self, machine: &Arc<Machine>) -> Result<Vec<ForeignSnapshot>, BackendError> {
+        let mut found: Vec<ForeignSnapshot> = Vec::new();
+        for (disk, tags) in all_tags(machine).await? {
+            for tag in tags.into_iter().filter(|tag| !tag.name.starts_with(UNDO)) {
+                let image = DiskImage { internal: true, ..disk.clone() };
+                match found.iter_mut().find(|known| known.tag == tag.name) {
+                    Some(known) => {
+                        known.has_memory |= tag.vm_state_size > 0;
+                        known.disks.push(image);
+                    }
+                    None => found.push(ForeignSnapshot {
+                        tag: tag.name,
+                        disks: vec![image],
+                        created: tag.date_sec,
+                        has_memory: tag.vm_state_size > 0,
+                    }),
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn is_own(disk: &super::super::DiskDefinition) -> bool {
+    disk.format == super::super::DiskFormat::Qcow2 && !disk.pass_through && !disk.read_only
+}
+
+/// The tags of each disk of a machine, asked of its process if it has one.
+async fn all_tags(machine: &Arc<Machine>) -> Result<Vec<(DiskImage, Vec<Tag>)>, BackendError> {
+    let disks: Vec<_> = machine.definition.disks.iter().filter(|disk| is_own(disk)).collect();
+    let nodes = match machine.monitor().await? {
+        Some(monitor) => machine.nodes(&monitor, &disks).await?,
+        None => disks.iter().map(|_| None).collect(),
+    };
+    let mut all = Vec::new();
+    for (disk, node) in disks.into_iter().zip(nodes) {
+        let tags = match node {
+            Some(node) => node.medium.image.snapshots,
+            None if disk.path.exists() => {
+                machine.images.info(&disk.path).await.map_err(|error| error.on_disk(&disk.name))?.snapshots
+            }
+            None => continue,
+        };
+        let image = DiskImage {
+            disk: disk.name.clone(),
+            source: disk.path.clone(),
+            file: disk.path.clone(),
+            format: disk.format,
+            internal: true,
+            bytes: 0,
+        };
+        all.push((image, tags));
+    }
+    Ok(all)
+}
+
+/// True when every disk of a snapshot has its tag.
+async fn has_tags(machine: &Arc<Machine>, disks: &[DiskImage], snapshot: Guid) -> Result<bool, BackendError> {
+    let tag = snapshot.to_string();
+    let media = match machine.monitor().await? {
+        Some(monitor) => monitor.media().await.map_err(|error| BackendError::new("ask for the disks", error.into()))?,
+        None => Vec::new(),
+    };
+    for disk in disks.iter().filter(|disk| disk.internal) {
+        let wanted = super::machine::canonical(&disk.file);
+        let live = media.iter().find(|medium| super::machine::canonical(Path::new(&medium.file)) == wanted);
+        let tags = match live {
+            Some(medium) => medium.image.snapshots.clone(),
+            None => machine.images.info(&disk.file).await.map_err(|error| error.on_disk(&disk.disk))?.snapshots,
+        };
+        if !tags.iter().any(|known| known.name == tag) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn remove_if_empty(directory: &Path) -> Result<(), BackendError> {
+    match fs::remove_dir(directory) {
+        Err(error) if !matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::DirectoryNotEmpty) => {
+            Err(BackendError::io("remove the snapshot directory", directory, error))
+        }
+        _ => Ok(()),
+    }
+}
