@@ -90,6 +90,12 @@ impl Running {
         &self.certificate
     }
 
+    /// The engine behind it.
+    #[must_use]
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     /// Reads the certificate again.
     ///
     /// # Errors

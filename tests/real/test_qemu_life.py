@@ -207,7 +207,7 @@ class Standing(unittest.TestCase):
             self.assertEqual("7", cim.wait(beside)["JobState"])
             state = cim.wait(job, timeout=60)
             self.assertEqual("10", state["JobState"])
-            self.assertIn("web01", state["ErrorDescription"])
+            self.assertIn("no answer in time", state["ErrorDescription"])
         finally:
             os.kill(pid, signal.SIGCONT)
         house.destroy(cim, house.only(house.snapshots_of(cim, machines["db01"]), "snapshot"))
