@@ -49,6 +49,8 @@ mod providers_instances;
 #[cfg(test)]
 mod providers_links;
 #[cfg(test)]
+mod providers_reference_points;
+#[cfg(test)]
 mod providers_support;
 #[cfg(test)]
 mod providers_workflows;
