@@ -36,6 +36,8 @@ pub(super) enum Element {
     ReferencePointCollection { set: Guid, collection: Guid },
     /// The export settings of a virtual machine.
     ExportSettings(Guid),
+    /// What was reached when a snapshot was taken.
+    SnapshotOutcome(Guid),
     /// A service of the host.
     Service(Service),
     /// What something supports.
@@ -68,6 +70,8 @@ pub(super) const REFERENCE_POINT: &str = "Msvm_VirtualSystemReferencePoint";
 pub(super) const REFERENCE_POINT_COLLECTION: &str = "Msvm_ReferencePointCollection";
 /// Class of the export settings of machines.
 pub(super) const EXPORT_SETTINGS: &str = "Msvm_VirtualSystemExportSettingData";
+/// Class of what was reached when a snapshot was taken.
+pub(super) const SNAPSHOT_OUTCOME: &str = "Wsnapd_SnapshotOutcome";
 /// Class of registered profiles.
 pub(super) const PROFILE: &str = "Msvm_RegisteredProfile";
 /// Class of the cluster as a set of nodes.
@@ -91,6 +95,7 @@ impl Element {
             Self::ReferencePoint { .. } => REFERENCE_POINT,
             Self::ReferencePointCollection { .. } => REFERENCE_POINT_COLLECTION,
             Self::ExportSettings(_) => EXPORT_SETTINGS,
+            Self::SnapshotOutcome(_) => SNAPSHOT_OUTCOME,
             Self::Service(service) => service.class_name(),
             Self::Capability(capability) => capability.class_name(),
             Self::Profile(_) => PROFILE,
@@ -113,7 +118,9 @@ impl Element {
             Self::System(id) => {
                 path.with_key("CreationClassName", SmolStr::new_static(COMPUTER_SYSTEM)).with_key("Name", guid_text(id))
             }
-            Self::Settings(id) | Self::Snapshot(id) => path.with_key("InstanceID", settings_id(id)),
+            Self::Settings(id) | Self::Snapshot(id) | Self::SnapshotOutcome(id) => {
+                path.with_key("InstanceID", settings_id(id))
+            }
             Self::Device(device) => path.with_key("InstanceID", device.instance_id()),
             Self::Job(id) => path.with_key("InstanceID", guid_text(id)),
             Self::SystemCollection(id) | Self::ManagementCollection(id) | Self::SnapshotCollection(id) => {
@@ -220,7 +227,7 @@ fn find_collection(class: &str, path: &ObjectPath, scope: &Scope) -> Option<Elem
     Some(collection_element(collection.id, kind))
 }
 
-/// A reference point, a collection of them, or the export settings of a machine.
+/// A reference point, a collection of them, the export settings of a machine, or what a snapshot reached.
 fn find_tracking(class: &str, path: &ObjectPath, scope: &Scope) -> Option<Element> {
     if class.eq_ignore_ascii_case(REFERENCE_POINT) {
         let point = scope.view.reference_point(settings_guid(key_of(path, "InstanceID")?)?)?;
@@ -231,6 +238,10 @@ fn find_tracking(class: &str, path: &ObjectPath, scope: &Scope) -> Option<Elemen
         let set = scope.view.reference_point_collection(guid(key_of(path, "CollectionID")?)?)?;
         return with_right_keys(path, "CollectionID", "VirtualSystemCollectionId", set.collection)
             .then(|| points_element(set));
+    }
+    if class.eq_ignore_ascii_case(SNAPSHOT_OUTCOME) {
+        let id = settings_guid(only_key(path, "InstanceID")?)?;
+        return scope.view.snapshot(id).map(|_| Element::SnapshotOutcome(id));
     }
     if class.eq_ignore_ascii_case(EXPORT_SETTINGS) {
         let id = after_prefix(only_key(path, "InstanceID")?)?.strip_suffix(EXPORT_SUFFIX).and_then(guid)?;

@@ -325,6 +325,7 @@ pub const MOF_SOURCES: &[(&str, &str)] = &[
     mof!("schemas/root/virtualization/v2/Msvm_VirtualSystemSettingDataComponent.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_VirtualSystemSnapshotService.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_VirtualSystemSnapshotSettingData.mof"),
+    mof!("schemas/root/virtualization/v2/Wsnapd_SnapshotOutcome.mof"),
     mof!("schemas/root/virtualization/v2/namespace.mof"),
 ];
 
@@ -493,6 +494,7 @@ pub mod class {
         MSVM_VIRTUAL_SYSTEM_SNAPSHOT_SETTING_DATA = "Msvm_VirtualSystemSnapshotSettingData";
         NOTIFY_STATUS = "__NotifyStatus";
         OMI_IDENTIFY = "OMI_Identify";
+        WSNAPD_SNAPSHOT_OUTCOME = "Wsnapd_SnapshotOutcome";
     }
 }
 
@@ -556,6 +558,7 @@ pub mod property {
         CAPTION = "Caption";
         CAPTURE_LIVE_STATE = "CaptureLiveState";
         CHANGEABLE_TYPE = "ChangeableType";
+        CHANGES_TRACKED = "ChangesTracked";
         CHANGE_TYPE = "ChangeType";
         CHARACTERISTICS = "Characteristics";
         CHASSIS_ASSET_TAG = "ChassisAssetTag";
@@ -658,6 +661,7 @@ pub mod property {
         FIRMWARE_PARAMETERS = "FirmwareParameters";
         FIRMWARE_VERSION = "FirmwareVersion";
         FRIENDLY_NAME = "FriendlyName";
+        FROZEN_TIME = "FrozenTime";
         GENERATION = "Generation";
         GROUP_COMPONENT = "GroupComponent";
         GUEST_BACKUP_TYPE = "GuestBackupType";
@@ -832,6 +836,7 @@ pub mod property {
         PARITY_LAYOUT_DEFAULT = "ParityLayoutDefault";
         PART_COMPONENT = "PartComponent";
         PATH = "Path";
+        PAUSED_TIME = "PausedTime";
         PAUSE_AFTER_BOOT_FAILURE = "PauseAfterBootFailure";
         PEER_OBJECT_ID = "PeerObjectId";
         PEER_OBJECT_NAME = "PeerObjectName";
@@ -896,6 +901,7 @@ pub mod property {
         REPLICATION_SUPPORTED_TYPE_SNAPSHOT_REMOTE = "ReplicationSupportedTypeSnapshotRemote";
         REPLICA_TYPE = "ReplicaType";
         REPLICA_TYPE_DESCRIPTION = "ReplicaTypeDescription";
+        REQUESTED_CONSISTENCY_LEVEL = "RequestedConsistencyLevel";
         REQUESTED_COPY_STATE = "RequestedCopyState";
         REQUESTED_STATE = "RequestedState";
         REQUESTED_STATES_SUPPORTED = "RequestedStatesSupported";
@@ -920,6 +926,7 @@ pub mod property {
         SHIELDED = "Shielded";
         SIZE = "Size";
         SIZE_REMAINING = "SizeRemaining";
+        SKIPPED_DISKS = "SkippedDisks";
         SMIS_PROFILE_VERSION = "SMISProfileVersion";
         SM_DETAILS = "SMDetails";
         SM_ERROR_CODE = "SMErrorCode";

@@ -34,6 +34,7 @@ mod register;
 mod scope;
 mod services;
 mod setting_data;
+mod snapshot_outcome;
 mod snapshot_service;
 mod snapshot_settings;
 mod summary;

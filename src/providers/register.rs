@@ -9,7 +9,8 @@ use super::collections::{Collections, SnapshotCollections};
 use super::computer_system::{ComputerSystemMethods, ComputerSystems};
 use super::element::{
     COMPUTER_SYSTEM, EXPORT_SETTINGS, JOB, MANAGEMENT_COLLECTION, PROFILE, REDUNDANCY_SET, REFERENCE_POINT,
-    REFERENCE_POINT_COLLECTION, RESOURCE_DATA, SETTING_DATA, SNAPSHOT_COLLECTION, STORAGE_DATA, SYSTEM_COLLECTION,
+    REFERENCE_POINT_COLLECTION, RESOURCE_DATA, SETTING_DATA, SNAPSHOT_COLLECTION, SNAPSHOT_OUTCOME, STORAGE_DATA,
+    SYSTEM_COLLECTION,
 };
 use super::family::{Family, Instances};
 use super::identify::Identify;
@@ -21,6 +22,7 @@ use super::reference_point_service::{CollectionReferencePointService, ReferenceP
 use super::reference_points::{ExportSettingData, ReferencePointCollections, ReferencePoints};
 use super::scope::{CLUSTER_NAMESPACE, HOST_NAMESPACE, INTEROP_NAMESPACE, OMI_NAMESPACE, Shared};
 use super::setting_data::SettingData;
+use super::snapshot_outcome::SnapshotOutcomes;
 use super::snapshot_service::SnapshotService;
 use super::{devices, links, services};
 use crate::cim::{CimError, CimStatus, Schema};
@@ -157,6 +159,7 @@ impl<'r> Namespace<'r> {
         for class in [STORAGE_DATA, RESOURCE_DATA] {
             self.family(class, devices::family(&shared, class)?);
         }
+        self.family(SNAPSHOT_OUTCOME, SnapshotOutcomes::new(shared.class(SNAPSHOT_OUTCOME)?)?);
         self.family(EXPORT_SETTINGS, ExportSettingData::new(shared.class(EXPORT_SETTINGS)?)?);
         let points = ReferencePointService { shared: Arc::clone(&shared) };
         self.methods(Service::ReferencePoints.class_name(), points);
