@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Collection, Job, Pool, ReferencePoint, ReferencePointCollection, Snapshot, SnapshotCollection, VirtualSystem,
-    Volume,
+    Collection, Event, Job, Pool, ReferencePoint, ReferencePointCollection, Snapshot, SnapshotCollection, Subscription,
+    VirtualSystem, Volume,
 };
 use crate::backend::{BoxFuture, JournalStep};
 use crate::time::{Guid, Timestamp};
@@ -63,6 +63,17 @@ pub enum Change {
         /// The step.
         step: JournalStep,
     },
+    /// Adds or replaces a subscription.
+    PutSubscription(Arc<Subscription>),
+    /// Removes a subscription.
+    DeleteSubscription(Guid),
+    /// Appends an event to the journal of events.
+    AppendEvent(Arc<Event>),
+    /// Removes the events up to a position.
+    DeleteEvents {
+        /// The last position that goes.
+        up_to: u64,
+    },
 }
 
 /// All records, as read at start.
@@ -88,6 +99,10 @@ pub struct Records {
     pub jobs: Vec<Job>,
     /// The journals of unfinished jobs, in the order of their steps.
     pub journal: Vec<(Guid, JournalStep)>,
+    /// Subscriptions.
+    pub subscriptions: Vec<Subscription>,
+    /// The events that are kept, in the order of their positions.
+    pub events: Vec<Event>,
 }
 
 /// Why the store failed.

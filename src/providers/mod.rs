@@ -21,6 +21,7 @@ mod element;
 mod export;
 mod family;
 mod identify;
+mod indications;
 mod job;
 mod job_methods;
 mod links;
@@ -39,5 +40,6 @@ mod snapshot_service;
 mod snapshot_settings;
 mod summary;
 
+pub use indications::Indications;
 pub use options::ProviderOptions;
 pub use register::register;
