@@ -228,7 +228,7 @@ async fn a_backup_program_exports_converts_and_exports_what_changed() {
     let host = Host::start().await;
     let exports = host.directory.path().join("exports");
     track(&host, WEB).await;
-    host.machines.write_disk(guid(WEB), "root", &[1; 200_000]);
+    host.machines.write_disk(guid(WEB), "root", &vec![1; 200_000]);
     let first = recovery(&host, WEB).await;
     let service = management_service(V2);
     let settings = export_settings(&host, WEB, &first, "");

@@ -1,8 +1,8 @@
 """What backup programs do (`W2` and `W6` of the snapshot semantics), from pypsrp, step by step.
 
 The steps do not know what the machines run on. `Simulated` runs them on the simulated host; another
-back-end derives from `Backup` and says how its server is started, what a write of the guest is, and
-what an export holds.
+back-end derives from `Workflows` and says how its server is started, what a write of the guest is, and
+what an export holds. `Files` has no change tracking: it goes as far as a full export, and says so then.
 """
 
 import json
@@ -42,7 +42,7 @@ def bag(cls, **properties):
 
 
 class Backup:
-    """The steps; a mixin, so that it is no test of its own."""
+    """The steps, and a server on which they are taken."""
 
     #: Disks of the machine.
     DISKS = 2
@@ -155,7 +155,9 @@ class Backup:
         association = "Msvm_ReferencePointOfVirtualSystem"
         return self.cim.associated(V2, self.machine, association, POINT, mode="EnumerateEPR")
 
-    # -- the workflows ---------------------------------------------------------------------------
+
+class Workflows(Backup):
+    """The workflows of a back-end that tracks changes; a mixin, so that it is no test of its own."""
 
     def test_w2_the_sample_of_microsoft(self):
         service = Ref(f"{SCHEMA}/Msvm_VirtualSystemSnapshotSettingData", (("__cimnamespace", V2),))
@@ -276,7 +278,7 @@ class Backup:
         self.assertNotIn(identity, call("reference-point", "list"))
 
 
-class Simulated(Backup, unittest.TestCase):
+class Simulated(Workflows, unittest.TestCase):
     """On the simulated host, whose machines run."""
 
     @classmethod
@@ -293,6 +295,37 @@ class Simulated(Backup, unittest.TestCase):
         config += f"[export]\ndirectories = [{json.dumps(str(exports))}]\n"
         (demo.data / "wsnapd.toml").write_text(config)
         return demo.start()
+
+
+class Files(Backup, unittest.TestCase):
+    """Machines that are off, as files: snapshots for backups and full exports, and no change tracking."""
+
+    @classmethod
+    def begin_server(cls, exports):
+        demo = server.Demo(cls.place)
+        demo.data.mkdir(parents=True)
+        paths = [{"name": f"disk{number}", "path": f"../disks/{number}.img"} for number in range(cls.DISKS)]
+        demo.add_machine(MACHINE, paths)
+        cls.paths = [demo.data / "disks" / f"{number}.img" for number in range(cls.DISKS)]
+        for number, path in enumerate(cls.paths):
+            server.fill(path, 4 << 20, seed=number)
+        config = server.EMPTY_CONFIG + '[backend]\nkind = "files"\n'
+        config += f"[export]\ndirectories = [{json.dumps(str(exports))}]\n"
+        (demo.data / "wsnapd.toml").write_text(config)
+        return demo.start()
+
+    def test_the_workflows_up_to_the_reference_point(self):
+        self.track()
+        then = server.digests(self.paths)
+        snapshot = self.snapshot()
+        server.scribble(self.paths)
+        self.assertNotEqual(then, server.digests(self.paths))
+        directory, about = self.export("full", snapshot)
+        self.assertEqual((MACHINE, None), (about["machine"]["name"], about["base"]))
+        self.assertEqual(then, server.digests(directory / disk["file"] for disk in about["disks"]))
+        output = self.cim.invoke(self.snapshots, "ConvertToReferencePoint", AffectedSnapshot=snapshot)
+        self.assertEqual((32770, None), (output.number("ReturnValue"), output.get("Job")))
+        self.assertEqual(([snapshot], []), (house.snapshots_of(self.cim, self.machine), self.points_of()))
 
 
 if __name__ == "__main__":

@@ -76,13 +76,12 @@ fn reached(outcomes: &[Object], snapshot: &Object) -> String {
     else {
         return String::new();
     };
-    let mut text = consistency(outcome.number("ConsistencyLevel")).to_owned();
-    for (name, word) in [("PausedTime", "paused"), ("FrozenTime", "frozen")] {
-        if let Some(milliseconds) = outcome.number(name).filter(|milliseconds| *milliseconds > 0) {
-            text.push_str(&format!(", {word} {milliseconds} ms"));
-        }
-    }
-    text
+    let times = [("PausedTime", "paused"), ("FrozenTime", "frozen")].into_iter().filter_map(|(name, word)| {
+        let milliseconds = outcome.number(name).filter(|milliseconds| *milliseconds > 0)?;
+        Some(format!("{word} {milliseconds} ms"))
+    });
+    let level = consistency(outcome.number("ConsistencyLevel")).to_owned();
+    std::iter::once(level).chain(times).collect::<Vec<_>>().join(", ")
 }
 
 /// The word for a consistency level.
