@@ -30,7 +30,11 @@ impl QemuHypervisor {
                 self.remove(requests).await?;
                 Ok(Recovery::Finished(Vec::new()))
             }
-            Operation::Destroy(_) => Ok(Recovery::RolledBack),
+            // Changes are not tracked and nothing is exported here, so that none of the last three begins.
+            Operation::Destroy(_)
+            | Operation::Convert(_)
+            | Operation::DestroyReferencePoints(_)
+            | Operation::Export(_) => Ok(Recovery::RolledBack),
             Operation::ChangeState { machine, action } => {
                 let machine = self.machine(*machine)?;
                 self.recover_power(&machine, *action, journal).await
