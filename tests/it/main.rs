@@ -49,6 +49,8 @@ mod providers_support;
 #[cfg(test)]
 mod providers_workflows;
 #[cfg(test)]
+mod qemu_overlay;
+#[cfg(test)]
 mod qemu_peer;
 #[cfg(test)]
 mod schema;

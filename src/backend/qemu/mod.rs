@@ -7,16 +7,20 @@
 
 mod agent;
 mod apply;
+mod block;
 mod commands;
 mod create;
 mod files;
 mod image;
 mod launch;
+mod layers;
 mod lines;
 mod machine;
 mod member;
 mod memory;
+mod merge;
 mod monitor;
+mod overlay;
 mod power;
 mod process;
 mod recover;
@@ -37,7 +41,9 @@ use image::ImageTool;
 use machine::Machine;
 
 pub use agent::{Agent, AgentError, FreezeStatus};
+pub use layers::DiskLayer;
 pub use monitor::{Monitor, MonitorError, MonitorEvent};
+pub use overlay::{NewOverlay, Overlays};
 pub use settings::{MemoryMethod, QemuSettings};
 
 /// Machines run by QEMU.
