@@ -74,8 +74,12 @@ impl House {
         let driver = if layer.format == DiskFormat::Raw { "raw" } else { "qcow2" };
         let data = json!({
             "driver": driver, "node-name": "disk0", "discard": "unmap",
-            "file": {"driver": "file", "filename": layer.file, "discard": "unmap"},
+            "file": {
+                "driver": "throttle", "throttle-group": "brake",
+                "file": {"driver": "file", "filename": layer.file, "discard": "unmap"},
+            },
         });
+        let brake = json!({"qom-type": "throttle-group", "id": "brake"}).to_string();
         let system = json!({
             "driver": "qcow2", "node-name": "disk1",
             "file": {"driver": "file", "filename": self.directory.path().join("system.qcow2")},
@@ -87,6 +91,8 @@ impl House {
             "q35",
             "-bios",
             &firmware,
+            "-object",
+            &brake,
             "-blockdev",
             &data,
             "-device",
@@ -135,6 +141,16 @@ impl House {
             assert_eq!(answer.await.unwrap(), "");
         }
         self.now[place] = value;
+    }
+
+    /// Limits what is written to the file that the machine was started with, in bytes a second; 0 for no limit.
+    async fn brake(&self, speed: u64) {
+        let command = qmp::qom_set {
+            path: "/objects/brake".to_owned(),
+            property: "limits".to_owned(),
+            value: json!({ "bps-write": speed }),
+        };
+        self.monitor.as_ref().unwrap().execute(command, LONG).await.unwrap();
     }
 
     /// The transaction of a snapshot: the raw disk by its overlay, the other one inside.

@@ -62,6 +62,8 @@ struct Commit {
     device: String,
     top_node: String,
     base_node: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backing_file: Option<PathBuf>,
     auto_finalize: bool,
     auto_dismiss: bool,
 }
@@ -106,12 +108,22 @@ impl Monitor {
 
     /// Moves the content of `top` down into `base`. The job stays in the list after its end, so that its error can be
     /// read; it finishes by itself, but for the topmost layer, which waits for [`Monitor::complete`] once it is ready.
-    pub(super) async fn commit(&self, job: Guid, root: &str, top: &str, base: &str) -> Answer<()> {
+    ///
+    /// `file` is the file of `base`, unless the layer is the topmost one. It goes into the header of what lies above: the
+    /// words that QEMU has for a node may hold things only that process knows.
+    pub(super) async fn commit(
+        &self,
+        job: Guid,
+        root: &str,
+        (top, base): (&str, &str),
+        file: Option<&Path>,
+    ) -> Answer<()> {
         let command = Commit {
             job_id: name_of(job),
             device: root.to_owned(),
             top_node: top.to_owned(),
             base_node: base.to_owned(),
+            backing_file: file.map(Path::to_path_buf),
             auto_finalize: true,
             auto_dismiss: false,
         };

@@ -137,10 +137,7 @@ impl Overlays {
         let running = monitor.status().await.map_err(failed)?.running;
         for merge in state.disks.values().filter_map(|disk| disk.merge.as_ref()).filter(|_| !running) {
             // We may have told it to change the disk. Whether it did is seen when it has ended.
-            if monitor.job(merge.job).await.map_err(failed)?.is_some() {
-                monitor.cancel(merge.job).await.map_err(failed)?;
-                ended(monitor, merge.job).await?;
-            }
+            give_up(monitor, merge.job).await?;
         }
         let mut changed = false;
         for (name, disk) in &mut state.disks {
@@ -164,11 +161,7 @@ impl Overlays {
     pub async fn cancel_merge(&self, monitor: &Monitor) -> Result<(), BackendError> {
         let state = MachineLayers::load(&self.directory)?;
         for merge in state.disks.values().filter_map(|disk| disk.merge.as_ref()) {
-            if monitor.job(merge.job).await.map_err(failed)?.is_some() {
-                monitor.cancel(merge.job).await.map_err(failed)?;
-                ended(monitor, merge.job).await?;
-                monitor.dismiss(merge.job).await.map_err(failed)?;
-            }
+            give_up(monitor, merge.job).await?;
         }
         self.reconcile(monitor).await
     }
@@ -225,11 +218,9 @@ impl Overlays {
             Some(monitor) if self.is_open(monitor, &layers, &merge.top).await? => {
                 self.merge_open(monitor, disk, &layers, merge, control).await
             }
-            // After QEMU has finished by itself, or died after that, nothing lies on `top` any more.
-            _ if self.parents(&layers).await?.0.get(&merge.top) == Some(&merge.base) => {
-                self.images.commit(&merge.top, control).await
-            }
-            _ => Ok(()),
+            // QEMU has finished without us: the files above lie on `base` already.
+            Some(monitor) if self.is_open(monitor, &layers, &merge.base).await? => Ok(()),
+            _ => self.images.commit(&merge.top, control).await,
         };
         if let Err(error) = merged {
             // As long as QEMU may have the job, the next call must know of it.
@@ -242,11 +233,10 @@ impl Overlays {
             }
             return Err(error);
         }
-        self.relink(disk, merge).await?;
         if let Some(monitor) = monitor {
             monitor.dismiss(merge.job).await.map_err(failed)?;
         }
-        Ok(())
+        self.relink(disk, merge).await
     }
 
     /// Lays what still lies on `top` on `base`, and makes `base` what `top` was.
@@ -274,6 +264,7 @@ impl Overlays {
         merge: &Merge,
         control: &StepControl,
     ) -> Result<(), BackendError> {
+        let topmost = layers.active == merge.top;
         let job = monitor.job(merge.job).await.map_err(failed)?;
         if job.as_ref().is_some_and(Job::is_concluded) {
             // How it ended is seen in the chain, and the chain still has `top` in it.
@@ -286,9 +277,9 @@ impl Overlays {
                 node_of(&nodes, file, layers.layer(file).driver()).ok_or_else(missing)
             };
             let (root, top, base) = (node(&layers.active)?, node(&merge.top)?, node(&merge.base)?);
-            monitor.commit(merge.job, root, top, base).await.map_err(failed)?;
+            let file = Some(merge.base.as_path()).filter(|_| !topmost);
+            monitor.commit(merge.job, root, (top, base), file).await.map_err(failed)?;
         }
-        let topmost = layers.active == merge.top;
         let job = self.follow(monitor, merge, topmost, control).await?;
         if topmost && !job.is_concluded() {
             return self.end_topmost(monitor, disk, merge, control).await;
@@ -341,9 +332,7 @@ impl Overlays {
         let running = monitor.status().await.map_err(failed)?.running;
         let step = JournalStep::Paused { running: vec![self.machine] };
         if control.is_cancelled() || (running && control.record(step).await.is_err()) {
-            monitor.cancel(merge.job).await.map_err(failed)?;
-            ended(monitor, merge.job).await?;
-            monitor.dismiss(merge.job).await.map_err(failed)?;
+            give_up(monitor, merge.job).await?;
             return Err(BackendError::new(STEP, Cause::Cancelled));
         }
         let stopped = if running { monitor.stop().await } else { Ok(()) };
@@ -360,9 +349,7 @@ impl Overlays {
         }
         match pivot {
             Pivot::Kept(error) => {
-                monitor.cancel(merge.job).await.map_err(failed)?;
-                ended(monitor, merge.job).await?;
-                monitor.dismiss(merge.job).await.map_err(failed)?;
+                give_up(monitor, merge.job).await?;
                 Err(error)
             }
             _ if running => control.record(JournalStep::Resumed).await.or(Ok(())),
@@ -432,13 +419,23 @@ async fn written(monitor: &Monitor, layers: &DiskLayers) -> Result<Option<PathBu
     Ok(layers.files().find(|file| media.contains(&canonical(file))).cloned())
 }
 
-/// Waits until a job that was told to end has done so.
+/// Ends a job, if there is one, and forgets it. What it has done already stays done.
+async fn give_up(monitor: &Monitor, job: Guid) -> Result<(), BackendError> {
+    if monitor.job(job).await.map_err(failed)?.is_some() {
+        monitor.cancel(job).await.map_err(failed)?;
+        ended(monitor, job).await?;
+    }
+    Ok(())
+}
+
+/// Waits until a job that was told to end has done so, and forgets it: what it did is seen in the chain.
 async fn ended(monitor: &Monitor, job: Guid) -> Result<Job, BackendError> {
     let deadline = Instant::now() + END;
     loop {
         let gone = || wrong("the job is gone");
         let state = monitor.job(job).await.map_err(failed)?.ok_or_else(gone)?;
         if state.is_concluded() {
+            monitor.dismiss(job).await.map_err(failed)?;
             return Ok(state);
         }
         if Instant::now() >= deadline {
