@@ -14,13 +14,16 @@ use tracing::{info, warn};
 
 use crate::backend;
 use crate::cimom::{ObjectManager, ProviderRegistry};
+use crate::client::{HttpSink, Trust};
 use crate::config::{ChannelBinding, Config, Protocol};
-use crate::engine::{Engine, EngineOptions, SqliteStore};
-use crate::providers::{self, ProviderOptions};
+use crate::engine::{Engine, EngineOptions, JournalLimits, SqliteStore};
+use crate::providers::{self, Indications, ProviderOptions};
 use crate::time::{Clock, Guid, IdSource};
 use crate::transport::auth::{ChannelBindingPolicy, NegotiatePolicy, PasswordKeeper};
 use crate::transport::{AuthPolicy, Limits, Listener, Server, TlsError, TlsIdentity};
-use crate::wsman::{self, ConfigurationView, Identity, ListenerView, Service, ServiceOptions};
+use crate::wsman::{
+    self, ConfigurationView, Eventing, EventingOptions, EventingParts, Identity, ListenerView, Service, ServiceOptions,
+};
 
 use super::certificate::{CertificateFiles, CertificateInfo};
 use super::error::AppError;
@@ -38,6 +41,7 @@ pub struct Running {
     certificate: PathBuf,
     tls: Option<Arc<TlsIdentity>>,
     engine: Arc<Engine>,
+    service: Arc<Service>,
     stop: CancellationToken,
     server: JoinHandle<()>,
     sweeper: JoinHandle<()>,
@@ -64,13 +68,14 @@ impl Running {
         let engine = engine(&mut config, &machine).await?;
         let view = configuration_view(&config, &addresses, &machine, &certificate)?;
         let service = Arc::new(service(&config, &engine, &machine, view)?);
+        service.start_eventing();
         let auth = auth(&config, users, &machine);
         let stop = CancellationToken::new();
         let server = Server::new(Arc::clone(&service), auth, limits(&config));
         let token = stop.clone();
         let server = tokio::spawn(async move { server.serve(listeners, token).await });
-        let sweeper = tokio::spawn(sweep(service, Arc::clone(&engine), stop.clone()));
-        Ok(Self { addresses, certificate, tls, engine, stop, server, sweeper })
+        let sweeper = tokio::spawn(sweep(Arc::clone(&service), Arc::clone(&engine), stop.clone()));
+        Ok(Self { addresses, certificate, tls, engine, service, stop, server, sweeper })
     }
 
     /// The URL of the first listener of a protocol.
@@ -90,6 +95,12 @@ impl Running {
         &self.certificate
     }
 
+    /// The engine behind it.
+    #[must_use]
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     /// Reads the certificate again.
     ///
     /// # Errors
@@ -106,6 +117,8 @@ impl Running {
     /// Takes no new requests, waits for those under way, and for the jobs as long as the engine allows.
     pub async fn stop(self) {
         self.stop.cancel();
+        // Pulls that wait for events are answered, so that the server need not wait for them.
+        self.service.close_eventing().await;
         for task in [self.server, self.sweeper] {
             if let Err(error) = task.await {
                 warn!(%error, "A task did not end well");
@@ -200,6 +213,7 @@ async fn engine(config: &mut Config, machine: &str) -> Result<Arc<Engine>, AppEr
         job_retention: config.jobs.retention,
         queue_limit: config.jobs.queue_limit,
         backend_timeout: config.jobs.backend_timeout,
+        journal: JournalLimits { events: config.events.journal_limit, age: config.events.journal_age },
         ..EngineOptions::new(store, backend.hypervisor, backend.volumes, Arc::new(SystemClock), Arc::new(RandomIds))
     };
     Ok(Engine::open(options).await?)
@@ -219,6 +233,8 @@ fn service(
     };
     providers::register(&mut registry, &schema, engine, &options)?;
     providers::storage::register(&mut registry, &schema, Arc::clone(engine), machine)?;
+    let indications = Arc::new(Indications::new(engine, &schema, &options)?);
+    let eventing = eventing(config, indications, options.installation);
     let unknown = registry.unknown_classes(&schema);
     if !unknown.is_empty() {
         return Err(AppError::Schema(format!("there are providers but no classes for {}", unknown.join(", "))));
@@ -238,7 +254,31 @@ fn service(
         configuration,
         ..ServiceOptions::default()
     };
-    Ok(Service::new(manager, Arc::new(SystemClock), Arc::new(RandomIds), options))
+    let service = Service::new(manager, Arc::new(SystemClock), Arc::new(RandomIds), options);
+    Ok(service.with_eventing(Arc::new(eventing)))
+}
+
+/// Subscriptions and their deliveries.
+fn eventing(config: &Config, indications: Arc<Indications>, installation: Guid) -> Eventing {
+    let events = &config.events;
+    let trust = events.ca.clone().map_or(Trust::Nothing, Trust::File);
+    let parts = EventingParts {
+        store: Arc::<Indications>::clone(&indications),
+        provider: indications,
+        sink: Arc::new(HttpSink::new(trust)),
+        clock: Arc::new(SystemClock),
+        ids: Arc::new(RandomIds),
+    };
+    let options = EventingOptions {
+        push_hosts: events.push_hosts.iter().map(SmolStr::from).collect(),
+        https: events.ca.is_some(),
+        delivery_timeout: events.delivery_timeout,
+        queue_limit: events.queue_limit,
+        subscriptions_per_user: events.subscriptions_per_user,
+        journal_age: events.journal_age,
+        ..EventingOptions::new(installation)
+    };
+    Eventing::new(parts, options)
 }
 
 /// What the configuration resources tell: the configuration as it is, with the ports that were taken. The

@@ -21,11 +21,15 @@ use crate::transport::auth::{NtHash, User, UsersError, UsersFile, hash_password}
 use crate::transport::private_file;
 
 use super::compose::Running;
+use super::demo_guest::{self, qemu_is_installed};
+use super::demo_power::{self, StartedMachine};
 use super::error::AppError;
 use super::sources::RandomIds;
 
 /// The length of a machine's disk.
 const DISK_BYTES: u64 = 64 << 20;
+/// The memory of a machine that runs.
+const QEMU_MEMORY_MB: u64 = 64;
 /// The length of a volume.
 const VOLUME_BYTES: u64 = 32 << 20;
 /// How far apart the pieces of content lie; between them the files are sparse.
@@ -48,6 +52,8 @@ pub struct DemoOptions {
     pub password_file: Option<PathBuf>,
     /// No Basic and no clear text over HTTP.
     pub strict: bool,
+    /// Run the machines with QEMU where it is installed.
+    pub qemu: bool,
 }
 
 /// A demo that serves.
@@ -65,6 +71,10 @@ pub struct Demo {
     pub password: Zeroizing<String>,
     /// Whether the password was made up here and must be told.
     pub password_made: bool,
+    /// The machines that run.
+    pub started: Vec<StartedMachine>,
+    /// Why others do not, a sentence each.
+    pub not_started: Vec<String>,
 }
 
 /// What a script needs to know, as `--ready-file` has it.
@@ -99,7 +109,7 @@ impl Demo {
             .create(&data_dir)
             .map_err(|error| AppError::Write(data_dir.clone(), error))?;
         let (password_file, password, password_made) = password(&data_dir, options.password_file)?;
-        prepare(&data_dir)?;
+        prepare(&data_dir, options.qemu && qemu_is_installed())?;
         let mut config = Config::load(&data_dir.join("wsnapd.toml"))?;
         admit(&config.users_file, &options.user, &password)?;
         config.listeners = vec![
@@ -108,7 +118,31 @@ impl Demo {
         ];
         config.service.allow_unencrypted = !options.strict;
         let running = Running::start(&config).await?;
-        Ok(Self { running, data_dir, user: options.user, password_file, password, password_made })
+        let (mut started, mut not_started) = (Vec::new(), Vec::new());
+        if options.qemu && config.backend.kind == "qemu" {
+            (started, not_started) = demo_power::start(running.engine()).await;
+        }
+        let user = options.user;
+        Ok(Self { running, data_dir, user, password_file, password, password_made, started, not_started })
+    }
+
+    /// Serves until the process is told to stop, then turns the machines off that run, and stops in good order.
+    ///
+    /// # Errors
+    /// When signals cannot be received, and when another server has taken over the data directory.
+    pub async fn run_until_signal(self) -> Result<(), AppError> {
+        let result = self.running.wait_for_signal().await;
+        if result.is_ok() {
+            demo_power::stop(self.running.engine(), &self.started).await;
+        }
+        self.running.stop().await;
+        result
+    }
+
+    /// The file that a machine counts in, if there is one.
+    #[must_use]
+    pub fn serial_of(&self, machine: &StartedMachine) -> PathBuf {
+        self.data_dir.join(serial_name(&machine.name))
     }
 
     /// The URL of a protocol.
@@ -174,8 +208,13 @@ fn admit(users_file: &Path, user: &str, password: &str) -> Result<(), AppError> 
     Ok(users.save(users_file)?)
 }
 
+/// Where a machine prints what it counts, in the data directory.
+fn serial_name(machine: &str) -> String {
+    format!("{machine}.serial")
+}
+
 /// Makes what is not there yet: disks, volumes, and last the configuration that names them.
-fn prepare(data_dir: &Path) -> Result<(), AppError> {
+fn prepare(data_dir: &Path, with_qemu: bool) -> Result<(), AppError> {
     let write =
         |path: &Path, text: &str| fs::write(path, text).map_err(|error| AppError::Write(path.to_owned(), error));
     for name in ["disks", "machines.d", "pool1"] {
@@ -185,35 +224,59 @@ fn prepare(data_dir: &Path) -> Result<(), AppError> {
     for volume in ["vol1", "vol2"] {
         content(&data_dir.join("pool1").join(volume), VOLUME_BYTES, volume)?;
     }
+    // Whether QEMU runs the machines was decided when the directory was made.
+    let config = data_dir.join("wsnapd.toml");
+    let with_qemu = with_qemu && !config.exists();
     for (machine, notes, disks) in [
         ("web01", "The web server of the shop", &["system"][..]),
         ("db01", "The database of the shop, on two disks", &["system", "data"]),
     ] {
-        let mut text = String::new();
-        for disk in disks {
-            let file = format!("{machine}-{disk}.img");
-            content(&data_dir.join("disks").join(&file), DISK_BYTES, &format!("{machine}/{disk}"))?;
-            write!(text, "\n[[disk]]\nname = \"{disk}\"\npath = \"../disks/{file}\"\n").ok();
-        }
         let definition = data_dir.join("machines.d").join(format!("{machine}.toml"));
         if !definition.exists() {
             let id = RandomIds.new_guid();
-            write(&definition, &format!("id = \"{id}\"\nname = \"{machine}\"\nnotes = \"{notes}\"\n{text}"))?;
+            let mut text = format!("id = \"{id}\"\nname = \"{machine}\"\nnotes = \"{notes}\"\n");
+            if with_qemu {
+                let serial = serial_name(machine);
+                write!(text, "memory_mb = {QEMU_MEMORY_MB}\n\n[qemu]\nserial = \"../{serial}\"\n").ok();
+            }
+            for name in disks {
+                text += &disk(data_dir, machine, name, with_qemu)?;
+            }
+            write(&definition, &text)?;
         }
     }
-    let config = data_dir.join("wsnapd.toml");
     if !config.exists() {
         let id = RandomIds.new_guid();
+        // Its tiny guest needs no KVM, and is the same everywhere without.
+        let backend =
+            if with_qemu { "[backend]\nkind = \"qemu\"\n\n[backend.qemu]\naccelerator = \"tcg\"\n\n" } else { "" };
         let text = format!(
             "# Written by `wsnapd demo`.\n\
              data_dir = \"state\"\n\
              users_file = \"users\"\n\n\
-             [[pool]]\nname = \"pool1\"\npath = \"pool1\"\n\n\
+             {backend}[[pool]]\nname = \"pool1\"\npath = \"pool1\"\n\n\
              [[collection]]\nname = \"shop\"\nid = \"{id}\"\nmembers = [\"web01\", \"db01\"]\n"
         );
         write(&config, &text)?;
     }
     Ok(())
+}
+
+/// Makes a disk if it is not there; gives its part of the machine's definition.
+fn disk(data_dir: &Path, machine: &str, name: &str, with_qemu: bool) -> Result<String, AppError> {
+    let raw = data_dir.join("disks").join(format!("{machine}-{name}.img"));
+    let owner = format!("{machine}/{name}");
+    if !with_qemu {
+        content(&raw, DISK_BYTES, &owner)?;
+        return Ok(format!("\n[[disk]]\nname = \"{name}\"\npath = \"../disks/{machine}-{name}.img\"\n"));
+    }
+    let path = raw.with_extension("qcow2");
+    if !path.exists() {
+        content(&raw, DISK_BYTES, &owner)?;
+        demo_guest::make_disk(&raw, &path).map_err(|error| AppError::Write(path.clone(), error))?;
+    }
+    let file = format!("../disks/{machine}-{name}.qcow2");
+    Ok(format!("\n[[disk]]\nname = \"{name}\"\npath = \"{file}\"\nformat = \"qcow2\"\n"))
 }
 
 /// Makes a sparse file with pieces of text that say whose it is and where they lie.

@@ -8,6 +8,8 @@
 mod certificate;
 mod compose;
 mod demo;
+mod demo_guest;
+mod demo_power;
 mod error;
 mod host;
 mod run;
@@ -16,6 +18,7 @@ mod sources;
 pub use certificate::{CertificateError, CertificateFiles, CertificateInfo};
 pub use compose::Running;
 pub use demo::{Demo, DemoOptions, read_password_file};
+pub use demo_power::StartedMachine;
 pub use error::AppError;
 pub use host::{host_name, reachable_names};
 pub use run::{init_logging, runtime};

@@ -44,6 +44,16 @@ impl Running {
     /// # Errors
     /// When signals cannot be received, and when another server has taken over the data directory.
     pub async fn run_until_signal(self) -> Result<(), AppError> {
+        let result = self.wait_for_signal().await;
+        self.stop().await;
+        result
+    }
+
+    /// Serves until the process is told to stop, and still serves then.
+    ///
+    /// # Errors
+    /// Those of [`run_until_signal`](Self::run_until_signal).
+    pub(super) async fn wait_for_signal(&self) -> Result<(), AppError> {
         let mut terminate = signal(SignalKind::terminate()).map_err(AppError::System)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(AppError::System)?;
         let mut hangup = signal(SignalKind::hangup()).map_err(AppError::System)?;
@@ -64,7 +74,6 @@ impl Running {
         }
         info!("Stopping");
         notify_systemd(sd_notify::NotifyState::Stopping);
-        self.stop().await;
         result
     }
 }

@@ -50,10 +50,12 @@ pub enum Cause {
     Failed(String),
 }
 
-/// A failure with the disk (if one is to blame) and the step it happened in.
+/// A failure with the machine and the disk (if one is to blame) and the step it happened in.
 #[derive(Debug, thiserror::Error)]
-#[error("{}{step}: {cause}", disk.as_ref().map(|disk| format!("disk {disk}: ")).unwrap_or_default())]
+#[error("{}{}{step}: {cause}", blamed("machine", machine.as_deref()), blamed("disk", disk.as_deref()))]
 pub struct BackendError {
+    /// The machine by name, when the operation is on several.
+    pub machine: Option<String>,
     /// The disk, volume or pool by name.
     pub disk: Option<String>,
     /// What was being done, as in "copy to the snapshot file".
@@ -67,13 +69,20 @@ impl BackendError {
     /// A failure no single disk is to blame for.
     #[must_use]
     pub const fn new(step: &'static str, cause: Cause) -> Self {
-        Self { disk: None, step, cause }
+        Self { machine: None, disk: None, step, cause }
     }
 
     /// Names the disk to blame.
     #[must_use]
     pub fn on_disk(mut self, disk: impl Into<String>) -> Self {
         self.disk = Some(disk.into());
+        self
+    }
+
+    /// Names the machine to blame.
+    #[must_use]
+    pub fn on_machine(mut self, machine: impl Into<String>) -> Self {
+        self.machine = Some(machine.into());
         self
     }
 
@@ -88,6 +97,10 @@ impl BackendError {
     pub const fn is_cancelled(&self) -> bool {
         matches!(self.cause, Cause::Cancelled)
     }
+}
+
+fn blamed(what: &str, name: Option<&str>) -> String {
+    name.map(|name| format!("{what} {name}: ")).unwrap_or_default()
 }
 
 impl Cause {

@@ -3,11 +3,15 @@
 //! `wsman` calls it, `app` registers the providers into it; neither knows the other.
 
 mod context;
+mod indication;
 mod manager;
 mod provider;
 mod registry;
 
 pub use context::{CallContext, Principal};
+pub use indication::{
+    IndicationProvider, JournalWindow, Occurrence, Occurrences, SubscriptionRecord, SubscriptionStore,
+};
 pub use manager::{AssociationFilter, LookupError, ObjectManager, Polymorphism};
 pub use provider::{
     AssociationProvider, BoxFuture, InstanceProvider, InstanceStream, MethodArguments, MethodProvider, MethodResult,

@@ -90,6 +90,9 @@ pub(super) struct DemoArgs {
     /// Serve only, without showing anything
     #[arg(long)]
     pub(super) no_tour: bool,
+    /// Leave the machines off, also where QEMU is installed
+    #[arg(long)]
+    pub(super) no_qemu: bool,
     /// No Basic and no clear text over HTTP; other addresses than the loopback are allowed then
     #[arg(long)]
     pub(super) strict: bool,

@@ -21,6 +21,7 @@ async fn run(args: DemoArgs) -> Result<(), Failure> {
         user: args.user,
         password_file: args.password_file,
         strict: args.strict,
+        qemu: !args.no_qemu,
     };
     let demo = Demo::start(options).await?;
     say(format_args!(
@@ -37,6 +38,12 @@ async fn run(args: DemoArgs) -> Result<(), Failure> {
     }
     say(format_args!("CA        {}", demo.running.certificate().display()));
     say(format_args!("Data      {}", demo.data_dir.display()));
+    for machine in &demo.started {
+        say(format_args!("Running   {}, it counts in {}", machine.name, demo.serial_of(machine).display()));
+    }
+    for problem in &demo.not_started {
+        tell(format_args!("{problem}"));
+    }
     if let Some(file) = &args.ready_file {
         demo.write_ready_file(file)?;
     }
@@ -47,6 +54,6 @@ async fn run(args: DemoArgs) -> Result<(), Failure> {
         tell(format_args!("The tour ended early: {failure}"));
     }
     say("Serving until Ctrl-C.");
-    demo.running.run_until_signal().await?;
+    demo.run_until_signal().await?;
     Ok(())
 }

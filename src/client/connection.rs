@@ -96,7 +96,7 @@ impl Drop for Open {
     }
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Connection {
@@ -207,7 +207,7 @@ fn authorization(user: &str, password: &str) -> Result<Option<HeaderValue>, Clie
 }
 
 /// The TLS side of a client; `None` as the error when the host cannot be a server name.
-fn tls(trust: &Trust, host: &str) -> Result<(TlsConnector, ServerName<'static>), Option<ClientError>> {
+pub(super) fn tls(trust: &Trust, host: &str) -> Result<(TlsConnector, ServerName<'static>), Option<ClientError>> {
     let mut roots = RootCertStore::empty();
     if let Trust::File(file) = trust {
         let unreadable = || Some(ClientError::Certificate(file.clone()));

@@ -22,9 +22,11 @@ mod job;
 mod object;
 mod operations;
 mod request;
+mod sink;
 
 pub use connection::{ClientOptions, Trust};
 pub use error::{ClientError, FaultAnswer};
 pub use job::{JobProgress, job_succeeded};
 pub use object::{Object, Output};
 pub use operations::{Argument, Associators, Client, Identity};
+pub use sink::HttpSink;

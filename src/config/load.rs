@@ -39,6 +39,8 @@ pub struct Config {
     pub collections: Vec<CollectionDefinition>,
     /// Jobs.
     pub jobs: JobsConfig,
+    /// Events.
+    pub events: EventsConfig,
     /// What is logged, in the form of `RUST_LOG`.
     pub log_filter: String,
 }
@@ -125,6 +127,25 @@ pub struct JobsConfig {
     pub backend_timeout: Duration,
 }
 
+/// The section `[events]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventsConfig {
+    /// The hosts that events may be pushed to.
+    pub push_hosts: Vec<String>,
+    /// A PEM file with the certificates that sinks over HTTPS are trusted by.
+    pub ca: Option<PathBuf>,
+    /// How long one delivery may take.
+    pub delivery_timeout: Duration,
+    /// How many events may wait for one subscriber.
+    pub queue_limit: usize,
+    /// How many subscriptions one user may have.
+    pub subscriptions_per_user: usize,
+    /// How many events are kept.
+    pub journal_limit: usize,
+    /// How long an event is kept.
+    pub journal_age: Duration,
+}
+
 impl Config {
     /// Reads a configuration file and the machine definitions it names.
     ///
@@ -172,6 +193,7 @@ impl Config {
         let pools = definitions::pools(root, sink);
         let collections = definitions::collections(root, &machines, sink);
         let jobs = jobs(&mut table(root, "jobs", sink));
+        let events = events(&mut table(root, "events", sink));
         let mut log = table(root, "log", sink);
         let log_filter = log.text("filter").unwrap_or_default();
         if let Err(error) = log_filter.parse::<tracing_subscriber::filter::Targets>() {
@@ -189,6 +211,7 @@ impl Config {
             pools,
             collections,
             jobs,
+            events,
             log_filter,
         }
     }
@@ -270,6 +293,21 @@ fn jobs(section: &mut Section<'_, '_, '_>) -> JobsConfig {
         retention: Duration::from_secs(section.number("retention_seconds")),
         queue_limit: usize::try_from(section.number("queue_limit")).unwrap_or(usize::MAX),
         backend_timeout: Duration::from_secs(section.number("backend_timeout_seconds")),
+    }
+}
+
+fn events(section: &mut Section<'_, '_, '_>) -> EventsConfig {
+    let mut count = |name| usize::try_from(section.number(name)).unwrap_or(usize::MAX);
+    let (queue_limit, subscriptions_per_user) = (count("queue_limit"), count("subscriptions_per_user"));
+    let journal_limit = count("journal_limit");
+    EventsConfig {
+        push_hosts: section.list("push_hosts"),
+        ca: section.path("ca"),
+        delivery_timeout: Duration::from_millis(section.number("delivery_timeout_ms")),
+        queue_limit,
+        subscriptions_per_user,
+        journal_limit,
+        journal_age: Duration::from_secs(section.number("journal_seconds")),
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
-use crate::backend::{AttachedMachine, LaunchedMachine, MemoryMethod, QemuMachine, QemuSettings};
+use crate::backend::{Accelerator, AttachedMachine, LaunchedMachine, MemoryMethod, QemuMachine, QemuSettings};
 
 use super::diagnostics::Sink;
 use super::reader::Section;
@@ -29,6 +29,11 @@ pub(super) fn settings(root: &DeTable<'_>, kind: &str, sink: &mut Sink<'_>) -> Q
     QemuSettings {
         program: section.text("program").unwrap_or_default().into(),
         image_tool: section.text("image_tool").unwrap_or_default().into(),
+        accelerator: match section.choice("accelerator") {
+            Some("kvm") => Accelerator::Kvm,
+            Some("tcg") => Accelerator::Tcg,
+            _ => Accelerator::Auto,
+        },
         memory: match section.choice("memory") {
             Some("background") => MemoryMethod::Background,
             Some("precopy") => MemoryMethod::Precopy,

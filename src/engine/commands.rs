@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use tokio::sync::broadcast;
+use tokio::sync::watch;
 
 use super::{
     CancelMode, CollectionChange, CreateGroupSnapshot, CreateSnapshot, CreateVolumeSnapshot, DefineCollection,
-    EngineError, EngineOptions, Event, Outcome, RequestedState, SystemChange, View, VolumeOutcome,
+    EngineError, EngineOptions, Event, EventWindow, Outcome, RequestedState, Subscription, SystemChange, View,
+    VolumeOutcome,
 };
 use crate::backend::Capabilities;
 use crate::time::{Guid, Timestamp};
@@ -58,10 +59,65 @@ impl Engine {
         self.inner.job_retention()
     }
 
-    /// What changes from now on. A receiver that falls behind is told how much it lost.
+    /// The position of the newest event, and each time there are more.
     #[must_use]
-    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
-        self.inner.subscribe()
+    pub fn watch_events(&self) -> watch::Receiver<u64> {
+        self.inner.ledger().events().watch()
+    }
+
+    /// Which events can be read.
+    #[must_use]
+    pub fn event_window(&self) -> EventWindow {
+        self.inner.ledger().events().window()
+    }
+
+    /// Up to `limit` events behind a position, in order; none while nothing is recorded.
+    #[must_use]
+    pub fn events_after(&self, position: u64, limit: usize) -> Vec<Arc<Event>> {
+        self.inner.ledger().events().after(position, limit)
+    }
+
+    /// Begins to record events, or ends it and forgets them. Survives a restart.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn record_events(&self, on: bool) -> Result<(), EngineError> {
+        self.inner
+            .ledger()
+            .transact(|draft| {
+                draft.record(on);
+                Ok(())
+            })
+            .await
+    }
+
+    /// Adds or replaces a subscription; while there is one, events are recorded.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn put_subscription(&self, subscription: Subscription) -> Result<(), EngineError> {
+        self.inner
+            .ledger()
+            .transact(|draft| {
+                draft.record(true);
+                draft.put_subscription(subscription);
+                Ok(())
+            })
+            .await
+    }
+
+    /// Removes a subscription, if it is there.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn delete_subscription(&self, id: Guid) -> Result<(), EngineError> {
+        self.inner
+            .ledger()
+            .transact(|draft| {
+                draft.delete_subscription(id);
+                Ok(())
+            })
+            .await
     }
 
     /// Takes a snapshot of a machine. Always a job.

@@ -97,7 +97,8 @@ impl Inner {
                         GroupSnapshotType::Standard => SnapshotKind::Standard,
                         GroupSnapshotType::Recovery => SnapshotKind::Recovery,
                     },
-                    full: false,
+                    // A standard snapshot is what a user takes of each machine, memory included if its type says so.
+                    full: snapshot_type == GroupSnapshotType::Standard,
                     automatic: false,
                     requests: Vec::new(),
                 },

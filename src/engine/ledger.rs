@@ -8,30 +8,30 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
+use super::events::{EventLog, Transition};
 use super::report::Chain;
 use super::{
-    Change, Collection, EngineError, Event, Job, Lease, Pool, Snapshot, SnapshotCollection, Store, StoreError, View,
-    VirtualSystem, Volume,
+    Change, Collection, EngineError, Event, EventChange, Job, Lease, Pool, Snapshot, SnapshotCollection, Store,
+    StoreError, Subscription, View, VirtualSystem, Volume,
 };
 use crate::backend::JournalStep;
-use crate::time::Guid;
+use crate::time::{Clock, Guid};
 
 /// Transactions that may wait for the writer.
 const QUEUE: usize = 256;
 /// Transactions in one commit.
 const BATCH: usize = 64;
-/// Events a receiver may fall behind.
-const EVENTS: usize = 1024;
 
 pub(super) struct Ledger {
     working: Mutex<Working>,
     published: ArcSwap<View>,
     entries: mpsc::Sender<Entry>,
-    events: broadcast::Sender<Event>,
+    events: EventLog,
+    clock: Arc<dyn Clock>,
 }
 
 struct Working {
@@ -39,6 +39,9 @@ struct Working {
     /// Grows when a commit fails.
     generation: u64,
     next_sequence: u64,
+    /// Whether transactions that are decided now tell their events.
+    recording: bool,
+    next_event: u64,
 }
 
 /// Learns whether a transaction became durable, also when its caller has gone away meanwhile.
@@ -49,7 +52,7 @@ struct Entry {
     generation: u64,
     changes: Vec<Change>,
     view: View,
-    events: Vec<Event>,
+    events: Vec<Arc<Event>>,
     then: Option<Then>,
     done: oneshot::Sender<Result<(), StoreError>>,
 }
@@ -73,13 +76,22 @@ pub(super) struct Writer {
 }
 
 impl Ledger {
-    pub(super) fn new(view: View, next_sequence: u64, store: Arc<dyn Store>, lease: Lease) -> (Self, Writer) {
+    pub(super) fn new(
+        view: View,
+        next_sequence: u64,
+        events: EventLog,
+        clock: Arc<dyn Clock>,
+        store: Arc<dyn Store>,
+        lease: Lease,
+    ) -> (Self, Writer) {
         let (sender, entries) = mpsc::channel(QUEUE);
+        let (recording, next_event) = (events.is_recording(), events.window().newest + 1);
         let ledger = Self {
             published: ArcSwap::from_pointee(view.clone()),
-            working: Mutex::new(Working { view, generation: 0, next_sequence }),
+            working: Mutex::new(Working { view, generation: 0, next_sequence, recording, next_event }),
             entries: sender,
-            events: broadcast::Sender::new(EVENTS),
+            events,
+            clock,
         };
         (ledger, Writer { entries, store, lease })
     }
@@ -88,8 +100,8 @@ impl Ledger {
         self.published.load_full()
     }
 
-    pub(super) fn subscribe(&self) -> broadcast::Receiver<Event> {
-        self.events.subscribe()
+    pub(super) const fn events(&self) -> &EventLog {
+        &self.events
     }
 
     fn working(&self) -> MutexGuard<'_, Working> {
@@ -120,6 +132,7 @@ impl Ledger {
                 view: working.view.clone(),
                 next_sequence: working.next_sequence,
                 changes: Vec::new(),
+                recording: working.recording,
                 events: Vec::new(),
                 touched: false,
             };
@@ -130,12 +143,35 @@ impl Ledger {
             }
             working.view = draft.view.clone();
             let (done, answer) = oneshot::channel();
-            let Draft { view, changes, events, .. } = draft;
+            let Draft { view, mut changes, events, recording, .. } = draft;
+            working.recording = recording;
+            let events = self.number(events, &mut working.next_event, &mut changes);
             place.send(Entry { generation: working.generation, changes, view, events, then, done });
             (outcome, answer)
         };
         answer.await.map_err(|_| StoreError::Closed)??;
         Ok(outcome)
+    }
+
+    /// Gives events their positions; they become durable together with what they tell of.
+    fn number(&self, events: Vec<EventChange>, next: &mut u64, changes: &mut Vec<Change>) -> Vec<Arc<Event>> {
+        let mut numbered = Vec::new();
+        for change in events.into_iter().filter(EventChange::is_change) {
+            match change {
+                // A place is left out: a bookmark of the time before is never taken for one of the time after.
+                EventChange::Began => {
+                    changes.push(Change::DeleteEvents { up_to: *next });
+                    *next += 1;
+                }
+                EventChange::Ended => changes.push(Change::DeleteEvents { up_to: *next }),
+                _ => {}
+            }
+            let event = Arc::new(Event { position: *next, at: self.clock.now(), change });
+            *next += 1;
+            changes.push(Change::AppendEvent(Arc::clone(&event)));
+            numbered.push(event);
+        }
+        numbered
     }
 }
 
@@ -154,7 +190,13 @@ impl Writer {
     }
 
     async fn commit(&self, ledger: &Ledger, mut entries: Vec<Entry>, lost: &CancellationToken) {
-        let changes: Vec<Change> = entries.iter_mut().flat_map(|entry| std::mem::take(&mut entry.changes)).collect();
+        let mut changes: Vec<Change> =
+            entries.iter_mut().flat_map(|entry| std::mem::take(&mut entry.changes)).collect();
+        // It goes with a commit that is made anyway.
+        let forgotten = if changes.is_empty() { None } else { ledger.events.take_forgotten() };
+        if let Some(up_to) = forgotten {
+            changes.insert(0, Change::DeleteEvents { up_to });
+        }
         let result = if changes.is_empty() { Ok(()) } else { self.store.commit(&self.lease, changes).await };
         match result {
             Ok(()) => {
@@ -162,10 +204,7 @@ impl Writer {
                     ledger.published.store(Arc::new(last.view.clone()));
                 }
                 for mut entry in entries {
-                    for event in entry.events.drain(..) {
-                        // Without receivers nobody is to be told.
-                        let _ = ledger.events.send(event);
-                    }
+                    ledger.events.append(std::mem::take(&mut entry.events));
                     entry.end(Ok(()));
                 }
             }
@@ -174,10 +213,14 @@ impl Writer {
                 if matches!(failure, StoreError::LeaseLost) {
                     lost.cancel();
                 }
+                if let Some(up_to) = forgotten {
+                    ledger.events.restore_forgotten(up_to);
+                }
                 {
                     let mut working = ledger.working();
                     working.view = View::clone(&ledger.published.load());
                     working.generation += 1;
+                    working.recording = ledger.events.is_recording();
                 }
                 let mut failure = Some(failure);
                 for entry in entries {
@@ -194,7 +237,8 @@ pub(super) struct Draft {
     view: View,
     next_sequence: u64,
     changes: Vec<Change>,
-    events: Vec<Event>,
+    recording: bool,
+    events: Vec<EventChange>,
     touched: bool,
 }
 
@@ -216,33 +260,71 @@ impl Draft {
         self.changes.push(change);
     }
 
+    /// Notes an event, if anybody is to be told; what it says is made only then.
+    fn tell(&mut self, change: impl FnOnce(&View) -> EventChange) {
+        if self.recording {
+            self.events.push(change(&self.view));
+        }
+    }
+
+    /// Begins or ends the recording of events.
+    pub(super) fn record(&mut self, on: bool) {
+        if self.recording != on {
+            self.recording = on;
+            self.events.push(if on { EventChange::Began } else { EventChange::Ended });
+            self.touched = true;
+        }
+    }
+
+    pub(super) fn put_subscription(&mut self, subscription: Subscription) {
+        let subscription = Arc::new(subscription);
+        self.view.put_subscription(Arc::clone(&subscription));
+        self.change(Change::PutSubscription(subscription));
+    }
+
+    pub(super) fn delete_subscription(&mut self, id: Guid) {
+        if self.view.remove_subscription(id).is_some() {
+            self.change(Change::DeleteSubscription(id));
+        }
+    }
+
     pub(super) fn put_system(&mut self, system: VirtualSystem) {
-        let system = Arc::new(system);
-        self.view.put_system(Arc::clone(&system));
-        self.events.push(Event::SystemChanged(Arc::clone(&system)));
+        let system = self.publish_system(system);
         self.change(Change::PutSystem(system));
     }
 
     /// Shows what a job does to a system; that is not stored.
     pub(super) fn show_system(&mut self, system: VirtualSystem) {
-        let system = Arc::new(system);
-        self.view.put_system(Arc::clone(&system));
-        self.events.push(Event::SystemChanged(system));
+        self.publish_system(system);
         self.touched = true;
+    }
+
+    fn publish_system(&mut self, system: VirtualSystem) -> Arc<VirtualSystem> {
+        let system = Arc::new(system);
+        let after = Arc::clone(&system);
+        self.tell(|view| EventChange::System(Transition::new(view.system(after.id).cloned(), Some(after))));
+        self.view.put_system(Arc::clone(&system));
+        system
     }
 
     pub(super) fn put_snapshot(&mut self, snapshot: Snapshot) {
         let snapshot = Arc::new(snapshot);
-        let known = self.view.snapshot(snapshot.id).is_some();
+        let after = Arc::clone(&snapshot);
+        self.tell(|view| {
+            let system = view.system(after.system).cloned();
+            let snapshot = Transition::new(view.snapshot(after.id).cloned(), Some(after));
+            EventChange::Snapshot { snapshot, system }
+        });
         self.view.put_snapshot(Arc::clone(&snapshot));
-        let event = if known { Event::SnapshotChanged } else { Event::SnapshotCreated };
-        self.events.push(event(Arc::clone(&snapshot)));
         self.change(Change::PutSnapshot(snapshot));
     }
 
     pub(super) fn delete_snapshot(&mut self, id: Guid) {
         if let Some(snapshot) = self.view.remove_snapshot(id) {
-            self.events.push(Event::SnapshotDeleted(snapshot));
+            self.tell(|view| {
+                let system = view.system(snapshot.system).cloned();
+                EventChange::Snapshot { snapshot: Transition::new(Some(snapshot), None), system }
+            });
             self.change(Change::DeleteSnapshot(id));
         }
     }
@@ -291,9 +373,6 @@ impl Draft {
 
     pub(super) fn put_volume(&mut self, volume: Volume) {
         let volume = Arc::new(volume);
-        if self.view.volume(volume.id).is_none() {
-            self.events.push(Event::VolumeCreated(Arc::clone(&volume)));
-        }
         self.view.put_volume(Arc::clone(&volume));
         self.change(Change::PutVolume(volume));
     }
@@ -317,15 +396,15 @@ impl Draft {
 
     fn publish_job(&mut self, job: Job) -> Arc<Job> {
         let job = Arc::new(job);
-        let event = if self.view.job(job.id).is_some() { Event::JobChanged } else { Event::JobCreated };
+        let after = Arc::clone(&job);
+        self.tell(|view| EventChange::Job(Transition::new(view.job(after.id).cloned(), Some(after))));
         self.view.put_job(Arc::clone(&job));
-        self.events.push(event(Arc::clone(&job)));
         job
     }
 
     pub(super) fn delete_job(&mut self, id: Guid) {
         if let Some(job) = self.view.remove_job(id) {
-            self.events.push(Event::JobDeleted(job));
+            self.tell(|_| EventChange::Job(Transition::new(Some(job), None)));
             self.change(Change::DeleteJob(id));
         }
     }

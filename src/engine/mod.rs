@@ -2,7 +2,7 @@
 //!
 //! Reading is free of waiting: [`Engine::view`] gives an immutable [`View`] of everything.
 //! Changing is a command, an `async` method of [`Engine`] that returns once its record is durable.
-//! Work that takes longer than the command becomes a [`Job`]; what has changed is told on [`Engine::subscribe`].
+//! Work that takes longer than the command becomes a [`Job`]; what has changed is read with [`Engine::events_after`].
 //!
 //! Invariants: the view never shows what is not durable (except the percentage of a running job, and sizes that are measured again);
 //! a step of a job is durable before it is executed; a job that was acknowledged ends, also across a crash.
@@ -13,6 +13,7 @@ mod command;
 mod commands;
 mod error;
 mod events;
+mod foreign;
 mod group;
 mod job;
 mod job_state;
@@ -40,7 +41,7 @@ pub use command::{
 };
 pub use commands::Engine;
 pub use error::EngineError;
-pub use events::Event;
+pub use events::{Event, EventChange, EventWindow, JournalLimits, Subscription, Transition};
 pub use job::{AffectedElement, ElementEffect, ElementRef, Failure, Job, JobFailure, JobKind, Work};
 pub use job_state::{Effect, InvalidTransition, JobEvent, JobState, step};
 pub use model::{

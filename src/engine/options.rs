@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Store;
+use super::{JournalLimits, Store};
 use crate::backend::{CollectionDefinition, Hypervisor, VolumeManager};
 use crate::time::{Clock, IdSource};
 
@@ -31,6 +31,8 @@ pub struct EngineOptions {
     pub queue_limit: usize,
     /// How long a call to a hypervisor may take without any progress before its job fails.
     pub backend_timeout: Duration,
+    /// How many events are kept, and how long.
+    pub journal: JournalLimits,
     /// How long shutdown waits for running jobs before it interrupts them.
     pub shutdown_grace: Duration,
 }
@@ -57,6 +59,7 @@ impl EngineOptions {
             job_retention: Duration::from_secs(300),
             queue_limit: 32,
             backend_timeout: Duration::from_secs(120),
+            journal: JournalLimits::default(),
             shutdown_grace: Duration::from_secs(10),
         }
     }

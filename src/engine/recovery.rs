@@ -163,11 +163,12 @@ impl Inner {
     /// Marks the snapshots whose files are gone, and those whose files are back.
     pub(super) async fn find_missing(&self) -> Result<(), EngineError> {
         let view = self.view();
-        let snapshots: Vec<Guid> = view.snapshots().map(|snapshot| snapshot.id).collect();
+        let own = view.snapshots().filter(|snapshot| !snapshot.foreign);
+        let snapshots: Vec<Guid> = own.map(|snapshot| snapshot.id).collect();
         let missing = self.hypervisor.missing_snapshots(&destroy_requests(&view, &snapshots)).await;
         self.ledger
             .transact(|draft| {
-                for snapshot in view.snapshots() {
+                for snapshot in view.snapshots().filter(|snapshot| !snapshot.foreign) {
                     let lost = missing.contains(&snapshot.id);
                     if lost != snapshot.missing {
                         warn!(snapshot = %snapshot.id, lost, "The files of a snapshot were lost or came back");

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use smol_str::SmolStr;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
@@ -18,8 +18,8 @@ use super::queue::Lanes;
 use super::report::Chain;
 use super::work::{Call, CallResult};
 use super::{
-    AffectedElement, CancelMode, ElementEffect, ElementRef, EngineError, Event, Job, JobEvent, JobFailure, JobKind,
-    JobState, Outcome, View, Work, step,
+    AffectedElement, CancelMode, ElementEffect, ElementRef, EngineError, Job, JobEvent, JobFailure, JobKind, JobState,
+    Outcome, View, Work, step,
 };
 use crate::backend::{BackendError, Cause, Hypervisor, Progress, StepControl, VolumeManager};
 use crate::time::{Clock, Guid, IdSource, Timestamp};
@@ -101,10 +101,6 @@ impl Inner {
 
     pub(super) const fn job_retention(&self) -> Duration {
         self.settings.job_retention
-    }
-
-    pub(super) fn subscribe(&self) -> broadcast::Receiver<Event> {
-        self.ledger.subscribe()
     }
 
     /// Fails once the server is stopping.

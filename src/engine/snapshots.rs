@@ -136,6 +136,10 @@ impl Inner {
             return Ok(Outcome::Done(()));
         }
         let job = self.submit(user, |draft| {
+            if draft.snapshot(id)?.foreign {
+                let reason = "the snapshot was not made by this server";
+                return Err(EngineError::InvalidParameter { parameter: "SnapshotSettingData", reason });
+            }
             let work = Work::ClearState { snapshot: id };
             snapshot_job(draft, id, JobKind::ClearSnapshotState, "Clearing the state of", work)
         });

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Change, Lease, Records, Store, StoreError};
+use super::{Change, Event, Lease, Records, Store, StoreError};
 use crate::backend::{BoxFuture, JournalStep};
 use crate::time::{Guid, Timestamp};
 
@@ -20,7 +20,8 @@ use crate::time::{Guid, Timestamp};
 const QUEUE: usize = 64;
 
 /// One entry a schema version: the statements that lead to it from the version before.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE lease (id INTEGER PRIMARY KEY CHECK (id = 1), owner TEXT NOT NULL, epoch INTEGER NOT NULL,
         until INTEGER NOT NULL);
     CREATE TABLE system (id TEXT PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID;
@@ -32,7 +33,12 @@ const MIGRATIONS: [&str; 1] = ["
     CREATE TABLE job (id TEXT PRIMARY KEY, state INTEGER NOT NULL, data TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE journal (position INTEGER PRIMARY KEY AUTOINCREMENT, job TEXT NOT NULL, step TEXT NOT NULL);
     CREATE INDEX journal_of_job ON journal (job);
-"];
+",
+    "
+    CREATE TABLE subscription (id TEXT PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE event (position INTEGER PRIMARY KEY, data TEXT NOT NULL);
+",
+];
 
 type Task = Box<dyn FnOnce(&mut Connection) + Send>;
 
@@ -150,6 +156,17 @@ fn apply(on: &Transaction<'_>, change: &Change) -> Result<(), StoreError> {
                 .execute(params![job.to_string(), write("journal", step)?])?;
             Ok(())
         }
+        Change::PutSubscription(subscription) => put(on, "subscription", subscription.id, subscription),
+        Change::DeleteSubscription(id) => delete(on, "subscription", *id),
+        Change::AppendEvent(event) => {
+            on.prepare_cached("INSERT INTO event (position, data) VALUES (?1, ?2)")?
+                .execute(params![position(event.position), write("event", event)?])?;
+            Ok(())
+        }
+        Change::DeleteEvents { up_to } => {
+            on.prepare_cached("DELETE FROM event WHERE position <= ?1")?.execute([position(*up_to)])?;
+            Ok(())
+        }
     }
 }
 
@@ -169,6 +186,18 @@ fn read_journal(connection: &Connection) -> Result<Vec<(Guid, JournalStep)>, Sto
         Ok((job, serde_json::from_str(&step).map_err(damaged)?))
     })
     .collect()
+}
+
+/// Positions count events one by one and never leave the range of the database.
+fn position(position: u64) -> i64 {
+    i64::try_from(position).unwrap_or(i64::MAX)
+}
+
+fn read_events(connection: &Connection) -> Result<Vec<Event>, StoreError> {
+    let mut statement = connection.prepare("SELECT data FROM event ORDER BY position")?;
+    let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
+    let damaged = |source| StoreError::Damaged { table: "event", source };
+    rows.map(|row| serde_json::from_str(&row?).map_err(damaged)).collect()
 }
 
 fn epoch_number(lease: &Lease) -> i64 {
@@ -235,6 +264,8 @@ impl Store for SqliteStore {
                 volumes: read(connection, "volume")?,
                 jobs: read(connection, "job")?,
                 journal: read_journal(connection)?,
+                subscriptions: read(connection, "subscription")?,
+                events: read_events(connection)?,
             })
         }))
     }
@@ -290,6 +321,6 @@ mod tests {
         drop(SqliteStore::open(&path).unwrap());
         Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
         let refused = SqliteStore::open(&path).map(drop);
-        assert!(matches!(refused, Err(StoreError::NewerSchema { found: 99, known: 1 })), "{refused:?}");
+        assert!(matches!(refused, Err(StoreError::NewerSchema { found: 99, known: 2 })), "{refused:?}");
     }
 }

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use super::events::EventLog;
 use super::ledger::{Draft, Ledger};
 use super::queue::Lanes;
 use super::recovery::Dormant;
@@ -31,13 +32,15 @@ const RENEW: Duration = Duration::from_secs(60);
 pub(super) async fn open(options: EngineOptions) -> Result<Arc<Inner>, EngineError> {
     let now = options.clock.now();
     let lease = options.store.acquire(&options.host_name, now, now + LEASE).await?;
-    let records = options.store.load(&lease).await?;
+    let mut records = options.store.load(&lease).await?;
+    let events = EventLog::new(std::mem::take(&mut records.events), options.journal);
     let machines = options.hypervisor.machines().await?;
     let new_store = records.systems.is_empty();
     let (view, mut dormant, journals) = arrange(records, &machines);
     dormant.new_store = new_store;
     let next_sequence = next_sequence(&view, &dormant);
-    let (ledger, writer) = Ledger::new(view, next_sequence, Arc::clone(&options.store), lease.clone());
+    let clock = Arc::clone(&options.clock);
+    let (ledger, writer) = Ledger::new(view, next_sequence, events, clock, Arc::clone(&options.store), lease.clone());
     let inner = Arc::new(Inner {
         ledger,
         hypervisor: options.hypervisor,
@@ -112,6 +115,7 @@ fn arrange(
     records.pools.into_iter().for_each(|pool| view.put_pool(Arc::new(pool)));
     records.volumes.into_iter().for_each(|volume| view.put_volume(Arc::new(volume)));
     records.jobs.into_iter().for_each(|job| view.put_job(Arc::new(job)));
+    records.subscriptions.into_iter().for_each(|subscription| view.put_subscription(Arc::new(subscription)));
     let mut journals: HashMap<Guid, Vec<_>> = HashMap::new();
     for (job, step) in records.journal {
         journals.entry(job).or_default().push(step);
@@ -150,6 +154,7 @@ impl Inner {
         let waiting = self.recover_jobs(&journals).await?;
         self.remove_orphans(&journals, &dormant).await?;
         self.find_missing().await?;
+        self.show_foreign(machines).await?;
         self.refresh_volumes().await?;
         self.sweep_jobs().await?;
         let view = self.view();

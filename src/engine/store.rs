@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Collection, Job, Pool, Snapshot, SnapshotCollection, VirtualSystem, Volume};
+use super::{Collection, Event, Job, Pool, Snapshot, SnapshotCollection, Subscription, VirtualSystem, Volume};
 use crate::backend::{BoxFuture, JournalStep};
 use crate::time::{Guid, Timestamp};
 
@@ -52,6 +52,17 @@ pub enum Change {
         /// The step.
         step: JournalStep,
     },
+    /// Adds or replaces a subscription.
+    PutSubscription(Arc<Subscription>),
+    /// Removes a subscription.
+    DeleteSubscription(Guid),
+    /// Appends an event to the journal of events.
+    AppendEvent(Arc<Event>),
+    /// Removes the events up to a position.
+    DeleteEvents {
+        /// The last position that goes.
+        up_to: u64,
+    },
 }
 
 /// All records, as read at start.
@@ -73,6 +84,10 @@ pub struct Records {
     pub jobs: Vec<Job>,
     /// The journals of unfinished jobs, in the order of their steps.
     pub journal: Vec<(Guid, JournalStep)>,
+    /// Subscriptions.
+    pub subscriptions: Vec<Subscription>,
+    /// The events that are kept, in the order of their positions.
+    pub events: Vec<Event>,
 }
 
 /// Why the store failed.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 use smol_str::SmolStr;
 
-use super::{Collection, Job, Pool, Snapshot, SnapshotCollection, VirtualSystem, Volume};
+use super::{Collection, Job, Pool, Snapshot, SnapshotCollection, Subscription, VirtualSystem, Volume};
 use crate::time::Guid;
 
 type ById<T> = OrdMap<Guid, Arc<T>>;
@@ -23,6 +23,7 @@ pub struct View {
     pools: ById<Pool>,
     volumes: ById<Volume>,
     jobs: ById<Job>,
+    subscriptions: ById<Subscription>,
     snapshots_of: OrdSet<(Guid, u64, Guid)>,
     children_of: OrdSet<(Guid, u64, Guid)>,
     collected_by: OrdSet<(Guid, u64, Guid)>,
@@ -165,6 +166,19 @@ impl View {
     #[must_use]
     pub fn jobs_of(&self, element: Guid) -> impl DoubleEndedIterator<Item = &Arc<Job>> {
         entries(&self.jobs_of, element).filter_map(|id| self.jobs.get(&id))
+    }
+
+    /// All subscriptions, by identity.
+    pub fn subscriptions(&self) -> impl Iterator<Item = &Arc<Subscription>> {
+        self.subscriptions.values()
+    }
+
+    pub(super) fn put_subscription(&mut self, subscription: Arc<Subscription>) {
+        self.subscriptions.insert(subscription.id, subscription);
+    }
+
+    pub(super) fn remove_subscription(&mut self, id: Guid) -> Option<Arc<Subscription>> {
+        self.subscriptions.remove(&id)
     }
 
     pub(super) fn put_system(&mut self, system: Arc<VirtualSystem>) {

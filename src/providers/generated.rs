@@ -96,6 +96,11 @@ pub const MOF_SOURCES: &[(&str, &str)] = &[
     mof!("schemas/root/HyperVCluster/v2/CIM_Error.mof"),
     mof!("schemas/root/HyperVCluster/v2/CIM_HostedDependency.mof"),
     mof!("schemas/root/HyperVCluster/v2/CIM_HostedService.mof"),
+    mof!("schemas/root/HyperVCluster/v2/CIM_Indication.mof"),
+    mof!("schemas/root/HyperVCluster/v2/CIM_InstCreation.mof"),
+    mof!("schemas/root/HyperVCluster/v2/CIM_InstDeletion.mof"),
+    mof!("schemas/root/HyperVCluster/v2/CIM_InstIndication.mof"),
+    mof!("schemas/root/HyperVCluster/v2/CIM_InstModification.mof"),
     mof!("schemas/root/HyperVCluster/v2/CIM_Job.mof"),
     mof!("schemas/root/HyperVCluster/v2/CIM_LastAppliedSnapshot.mof"),
     mof!("schemas/root/HyperVCluster/v2/CIM_LogicalElement.mof"),
@@ -163,7 +168,19 @@ pub const MOF_SOURCES: &[(&str, &str)] = &[
     mof!("schemas/root/HyperVCluster/v2/Msvm_VirtualSystemSettingData.mof"),
     mof!("schemas/root/HyperVCluster/v2/Msvm_VirtualSystemSnapshotService.mof"),
     mof!("schemas/root/HyperVCluster/v2/Msvm_VirtualSystemSnapshotSettingData.mof"),
+    mof!("schemas/root/HyperVCluster/v2/__Event.mof"),
+    mof!("schemas/root/HyperVCluster/v2/__IndicationRelated.mof"),
+    mof!("schemas/root/HyperVCluster/v2/__InstanceCreationEvent.mof"),
+    mof!("schemas/root/HyperVCluster/v2/__InstanceDeletionEvent.mof"),
+    mof!("schemas/root/HyperVCluster/v2/__InstanceModificationEvent.mof"),
+    mof!("schemas/root/HyperVCluster/v2/__InstanceOperationEvent.mof"),
+    mof!("schemas/root/HyperVCluster/v2/__SystemClass.mof"),
     mof!("schemas/root/HyperVCluster/v2/namespace.mof"),
+    mof!("schemas/root/Microsoft/Windows/Storage/SM/CIM_Indication.mof"),
+    mof!("schemas/root/Microsoft/Windows/Storage/SM/CIM_InstCreation.mof"),
+    mof!("schemas/root/Microsoft/Windows/Storage/SM/CIM_InstDeletion.mof"),
+    mof!("schemas/root/Microsoft/Windows/Storage/SM/CIM_InstIndication.mof"),
+    mof!("schemas/root/Microsoft/Windows/Storage/SM/CIM_InstModification.mof"),
     mof!("schemas/root/Microsoft/Windows/Storage/SM/MSFT_SMDiscovery.mof"),
     mof!("schemas/root/Microsoft/Windows/Storage/SM/MSFT_SMExtendedStatus.mof"),
     mof!("schemas/root/Microsoft/Windows/Storage/SM/MSFT_SMFileServer.mof"),
@@ -207,8 +224,15 @@ pub const MOF_SOURCES: &[(&str, &str)] = &[
     mof!("schemas/root/Microsoft/Windows/Storage/SM/MSFT_SMSystemToReplicaPeer.mof"),
     mof!("schemas/root/Microsoft/Windows/Storage/SM/MSFT_SMSystemToReplicationCapabilities.mof"),
     mof!("schemas/root/Microsoft/Windows/Storage/SM/MSFT_SMWbemService.mof"),
+    mof!("schemas/root/Microsoft/Windows/Storage/SM/__Event.mof"),
     mof!("schemas/root/Microsoft/Windows/Storage/SM/__ExtendedStatus.mof"),
+    mof!("schemas/root/Microsoft/Windows/Storage/SM/__IndicationRelated.mof"),
+    mof!("schemas/root/Microsoft/Windows/Storage/SM/__InstanceCreationEvent.mof"),
+    mof!("schemas/root/Microsoft/Windows/Storage/SM/__InstanceDeletionEvent.mof"),
+    mof!("schemas/root/Microsoft/Windows/Storage/SM/__InstanceModificationEvent.mof"),
+    mof!("schemas/root/Microsoft/Windows/Storage/SM/__InstanceOperationEvent.mof"),
     mof!("schemas/root/Microsoft/Windows/Storage/SM/__NotifyStatus.mof"),
+    mof!("schemas/root/Microsoft/Windows/Storage/SM/__SystemClass.mof"),
     mof!("schemas/root/Microsoft/Windows/Storage/SM/namespace.mof"),
     mof!("schemas/root/interop/CIM_Dependency.mof"),
     mof!("schemas/root/interop/CIM_ElementConformsToProfile.mof"),
@@ -241,6 +265,11 @@ pub const MOF_SOURCES: &[(&str, &str)] = &[
     mof!("schemas/root/virtualization/v2/CIM_Error.mof"),
     mof!("schemas/root/virtualization/v2/CIM_HostedDependency.mof"),
     mof!("schemas/root/virtualization/v2/CIM_HostedService.mof"),
+    mof!("schemas/root/virtualization/v2/CIM_Indication.mof"),
+    mof!("schemas/root/virtualization/v2/CIM_InstCreation.mof"),
+    mof!("schemas/root/virtualization/v2/CIM_InstDeletion.mof"),
+    mof!("schemas/root/virtualization/v2/CIM_InstIndication.mof"),
+    mof!("schemas/root/virtualization/v2/CIM_InstModification.mof"),
     mof!("schemas/root/virtualization/v2/CIM_Job.mof"),
     mof!("schemas/root/virtualization/v2/CIM_LastAppliedSnapshot.mof"),
     mof!("schemas/root/virtualization/v2/CIM_LogicalElement.mof"),
@@ -325,6 +354,13 @@ pub const MOF_SOURCES: &[(&str, &str)] = &[
     mof!("schemas/root/virtualization/v2/Msvm_VirtualSystemSettingDataComponent.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_VirtualSystemSnapshotService.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_VirtualSystemSnapshotSettingData.mof"),
+    mof!("schemas/root/virtualization/v2/__Event.mof"),
+    mof!("schemas/root/virtualization/v2/__IndicationRelated.mof"),
+    mof!("schemas/root/virtualization/v2/__InstanceCreationEvent.mof"),
+    mof!("schemas/root/virtualization/v2/__InstanceDeletionEvent.mof"),
+    mof!("schemas/root/virtualization/v2/__InstanceModificationEvent.mof"),
+    mof!("schemas/root/virtualization/v2/__InstanceOperationEvent.mof"),
+    mof!("schemas/root/virtualization/v2/__SystemClass.mof"),
     mof!("schemas/root/virtualization/v2/namespace.mof"),
 ];
 
@@ -351,6 +387,11 @@ pub mod class {
         CIM_ERROR = "CIM_Error";
         CIM_HOSTED_DEPENDENCY = "CIM_HostedDependency";
         CIM_HOSTED_SERVICE = "CIM_HostedService";
+        CIM_INDICATION = "CIM_Indication";
+        CIM_INST_CREATION = "CIM_InstCreation";
+        CIM_INST_DELETION = "CIM_InstDeletion";
+        CIM_INST_INDICATION = "CIM_InstIndication";
+        CIM_INST_MODIFICATION = "CIM_InstModification";
         CIM_JOB = "CIM_Job";
         CIM_LAST_APPLIED_SNAPSHOT = "CIM_LastAppliedSnapshot";
         CIM_LOGICAL_ELEMENT = "CIM_LogicalElement";
@@ -383,7 +424,13 @@ pub mod class {
         CIM_VIRTUAL_SYSTEM_SNAPSHOT_CAPABILITIES = "CIM_VirtualSystemSnapshotCapabilities";
         CIM_VIRTUAL_SYSTEM_SNAPSHOT_SERVICE = "CIM_VirtualSystemSnapshotService";
         CIM_VIRTUAL_SYSTEM_SNAPSHOT_SERVICE_CAPABILITIES = "CIM_VirtualSystemSnapshotServiceCapabilities";
+        EVENT = "__Event";
         EXTENDED_STATUS = "__ExtendedStatus";
+        INDICATION_RELATED = "__IndicationRelated";
+        INSTANCE_CREATION_EVENT = "__InstanceCreationEvent";
+        INSTANCE_DELETION_EVENT = "__InstanceDeletionEvent";
+        INSTANCE_MODIFICATION_EVENT = "__InstanceModificationEvent";
+        INSTANCE_OPERATION_EVENT = "__InstanceOperationEvent";
         MSFT_SM_DISCOVERY = "MSFT_SMDiscovery";
         MSFT_SM_EXTENDED_STATUS = "MSFT_SMExtendedStatus";
         MSFT_SM_FILE_SERVER = "MSFT_SMFileServer";
@@ -493,6 +540,7 @@ pub mod class {
         MSVM_VIRTUAL_SYSTEM_SNAPSHOT_SETTING_DATA = "Msvm_VirtualSystemSnapshotSettingData";
         NOTIFY_STATUS = "__NotifyStatus";
         OMI_IDENTIFY = "OMI_Identify";
+        SYSTEM_CLASS = "__SystemClass";
     }
 }
 
@@ -588,6 +636,7 @@ pub mod property {
         COPY_TYPE_DESCRIPTION = "CopyTypeDescription";
         COPY_VM_RUNTIME_INFORMATION = "CopyVmRuntimeInformation";
         COPY_VM_STORAGE = "CopyVmStorage";
+        CORRELATED_INDICATIONS = "CorrelatedIndications";
         CREATE_VM_EXPORT_SUBDIRECTORY = "CreateVmExportSubdirectory";
         CREATION_CLASS_NAME = "CreationClassName";
         CREATION_TIME = "CreationTime";
@@ -699,6 +748,8 @@ pub mod property {
         IMPLEMENTED_FEATURES = "ImplementedFeatures";
         INCREMENTAL_BACKUP_ENABLED = "IncrementalBackupEnabled";
         INDICATIONS_SUPPORTED = "IndicationsSupported";
+        INDICATION_IDENTIFIER = "IndicationIdentifier";
+        INDICATION_TIME = "IndicationTime";
         INSTALL_DATE = "InstallDate";
         INSTANCE_ID = "InstanceID";
         INTEGRATION_SERVICES_VERSION_STATE = "IntegrationServicesVersionState";
@@ -847,6 +898,7 @@ pub mod property {
         POOL_ID = "PoolID";
         POWER_MANAGEMENT_CAPABILITIES = "PowerManagementCapabilities";
         PREVIOUS_HEALTH_STATUS = "PreviousHealthStatus";
+        PREVIOUS_INSTANCE = "PreviousInstance";
         PRIMARY_OWNER_CONTACT = "PrimaryOwnerContact";
         PRIMARY_OWNER_NAME = "PrimaryOwnerName";
         PRIMARY_STATUS = "PrimaryStatus";
@@ -913,6 +965,7 @@ pub mod property {
         SCHEDULED_START_TIME = "ScheduledStartTime";
         SECURE_BOOT_ENABLED = "SecureBootEnabled";
         SECURE_BOOT_TEMPLATE_ID = "SecureBootTemplateId";
+        SECURITY_DESCRIPTOR = "SECURITY_DESCRIPTOR";
         SERIAL_NUMBER = "SerialNumber";
         SERVICE_URI = "ServiceURI";
         SERVICE_URI_IP = "ServiceURI_ip";
@@ -938,6 +991,8 @@ pub mod property {
         SNAPSHOT_VIRTUAL_SYSTEM = "SnapshotVirtualSystem";
         SOURCE_CLASS_NAME = "SourceClassName";
         SOURCE_INSTANCE = "SourceInstance";
+        SOURCE_INSTANCE_HOST = "SourceInstanceHost";
+        SOURCE_INSTANCE_MODEL_PATH = "SourceInstanceModelPath";
         SOURCE_STORAGE_VOLUME = "SourceStorageVolume";
         SPACE_LIMIT = "SpaceLimit";
         SPACE_LIMIT_DETERMINATION = "SpaceLimitDetermination";
@@ -997,6 +1052,7 @@ pub mod property {
         SYSTEM_NAME = "SystemName";
         TAG = "Tag";
         TARGET_ELEMENT_SUPPLIER = "TargetElementSupplier";
+        TARGET_INSTANCE = "TargetInstance";
         TARGET_STORAGE_VOLUME = "TargetStorageVolume";
         TARGET_VTL = "TargetVtl";
         TEST_REPLICA_SYSTEM = "TestReplicaSystem";
@@ -1009,6 +1065,7 @@ pub mod property {
         THUMBNAIL_IMAGE_HEIGHT = "ThumbnailImageHeight";
         THUMBNAIL_IMAGE_WIDTH = "ThumbnailImageWidth";
         TIME_BEFORE_REMOVAL = "TimeBeforeRemoval";
+        TIME_CREATED = "TIME_CREATED";
         TIME_OF_LAST_CONFIGURATION_CHANGE = "TimeOfLastConfigurationChange";
         TIME_OF_LAST_STATE_CHANGE = "TimeOfLastStateChange";
         TIME_SUBMITTED = "TimeSubmitted";

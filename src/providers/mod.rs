@@ -20,6 +20,7 @@ mod devices;
 mod element;
 mod family;
 mod identify;
+mod indications;
 mod job;
 mod job_methods;
 mod links;
@@ -35,5 +36,6 @@ mod snapshot_service;
 mod snapshot_settings;
 mod summary;
 
+pub use indications::Indications;
 pub use options::ProviderOptions;
 pub use register::register;

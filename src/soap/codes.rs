@@ -34,6 +34,20 @@ pub mod code {
     pub const ENUMERATE_CANNOT_PROCESS_FILTER: u32 = 0x8033_801A;
     /// The enumeration context is unknown.
     pub const ENUMERATE_INVALID_ENUMERATION_CONTEXT: u32 = 0x8033_801B;
+    /// The delivery mode is not offered.
+    pub const EVENTING_DELIVERY_MODE_REQUESTED_UNAVAILABLE: u32 = 0x8033_801E;
+    /// `e:Expires` is zero or in the past.
+    pub const EVENTING_INVALID_EXPIRATION_TIME: u32 = 0x8033_801F;
+    /// `e:Expires` is neither a duration nor a point in time.
+    pub const EVENTING_UNSUPPORTED_EXPIRATION_TYPE: u32 = 0x8033_8020;
+    /// The dialect of a filter on events is unknown.
+    pub const EVENTING_FILTERING_REQUESTED_UNAVAILABLE: u32 = 0x8033_8022;
+    /// The events that were asked for do not exist here.
+    pub const EVENTING_SOURCE_UNABLE_TO_PROCESS: u32 = 0x8033_8023;
+    /// Renew of a subscription that is not there.
+    pub const EVENTING_UNABLE_TO_RENEW: u32 = 0x8033_8024;
+    /// The body of Subscribe is malformed.
+    pub const EVENTING_INVALID_MESSAGE: u32 = 0x8033_8025;
     /// The body is not understood.
     pub const INVALID_SOAP_BODY: u32 = 0x8033_8027;
     /// The deadline was hit.
@@ -48,6 +62,8 @@ pub mod code {
     pub const ALREADY_EXISTS: u32 = 0x8033_8033;
     /// A limit of size or encoding.
     pub const ENCODING_LIMIT: u32 = 0x8033_8035;
+    /// A bookmark nobody here wrote.
+    pub const INVALID_BOOKMARK: u32 = 0x8033_8038;
     /// An option is not valid.
     pub const INVALID_OPTIONS: u32 = 0x8033_8039;
     /// A parameter is not valid.
@@ -76,6 +92,8 @@ pub mod code {
     pub const CHARACTER_SET: u32 = 0x8033_804C;
     /// Done, but the answer is too large.
     pub const UNREPORTABLE_SUCCESS: u32 = 0x8033_804D;
+    /// A bookmark whose events are gone.
+    pub const BOOKMARK_EXPIRED: u32 = 0x8033_8050;
     /// An option is not supported.
     pub const OPTIONS_NOT_SUPPORTED: u32 = 0x8033_8051;
     /// An option has no name.
@@ -100,6 +118,8 @@ pub mod code {
     pub const AMBIGUOUS_SELECTORS: u32 = 0x8033_805E;
     /// A selector is there twice.
     pub const DUPLICATE_SELECTORS: u32 = 0x8033_805F;
+    /// The authorization that events are to be sent with is not offered.
+    pub const AUTHORIZATION_MODE_NOT_SUPPORTED: u32 = 0x8033_8064;
     /// ReplyTo or FaultTo is not the anonymous role.
     pub const UNSUPPORTED_ADDRESSING_MODE: u32 = 0x8033_8076;
     /// Fragments are not offered here.
@@ -116,8 +136,16 @@ pub mod code {
     pub const MUSTUNDERSTAND_ON_LOCALE_UNSUPPORTED: u32 = 0x8033_8087;
     /// The fragment dialect is unknown.
     pub const FRAGMENT_DIALECT_REQUESTED_UNAVAILABLE: u32 = 0x8033_8090;
-    /// EndTo is not offered.
+    /// The address of EndTo cannot be used.
     pub const EVENTING_INVALID_ENDTO_ADDRESS: u32 = 0x8033_8096;
+    /// A push mode without `NotifyTo`.
+    pub const EVENTING_MISSING_NOTIFYTO: u32 = 0x8033_80A0;
+    /// `NotifyTo` without an address.
+    pub const EVENTING_MISSING_NOTIFYTO_ADDRESS: u32 = 0x8033_80A1;
+    /// `NotifyTo` whose address is no URL of HTTP.
+    pub const EVENTING_INVALID_NOTIFYTO_ADDRESS: u32 = 0x8033_80A2;
+    /// The interval of the heartbeats is zero or no duration.
+    pub const EVENTING_INVALID_HEARTBEAT: u32 = 0x8033_80A4;
     /// Get without keys on a class that is no singleton.
     pub const INVALID_URI_WMI_SINGLETON: u32 = 0x8033_80FA;
     /// A class URI with a query for another class.
@@ -136,6 +164,10 @@ pub mod code {
     pub const POLYMORPHISM_MODE_UNSUPPORTED: u32 = 0x8033_8137;
     /// `__cimnamespace` contradicts the resource URI.
     pub const DIFFERENT_CIM_SELECTOR: u32 = 0x8033_813B;
+    /// Events cannot be delivered to the address.
+    pub const EVENTING_DELIVER_TO_UNUSABLE: u32 = 0x8033_815D;
+    /// Only one of the two values of `ConnectionRetry` is zero.
+    pub const INVALID_CONNECTIONRETRY: u32 = 0x8033_815F;
     /// A setting that cannot be changed over the wire.
     pub const CONFIG_READONLY_PROPERTY: u32 = 0x8033_813F;
     /// Too many operations of one user.

@@ -79,6 +79,20 @@ subcodes! {
         "The expiration time is not valid.";
     UnsupportedExpirationType = "n:UnsupportedExpirationType", Sender, ENUMERATE_UNSUPPORTED_EXPIRATION_TYPE,
         "The expiration type is not supported.";
+    DeliveryModeRequestedUnavailable = "e:DeliveryModeRequestedUnavailable", Sender,
+        EVENTING_DELIVERY_MODE_REQUESTED_UNAVAILABLE, "The delivery mode is not supported.";
+    EventSourceUnableToProcess = "e:EventSourceUnableToProcess", Receiver, EVENTING_SOURCE_UNABLE_TO_PROCESS,
+        "The event source cannot process the subscription.";
+    FilteringRequestedUnavailable = "e:FilteringRequestedUnavailable", Sender,
+        EVENTING_FILTERING_REQUESTED_UNAVAILABLE, "The requested filtering is not available.";
+    EventingInvalidExpirationTime = "e:InvalidExpirationTime", Sender, EVENTING_INVALID_EXPIRATION_TIME,
+        "The expiration time is not valid.";
+    EventingUnsupportedExpirationType = "e:UnsupportedExpirationType", Sender, EVENTING_UNSUPPORTED_EXPIRATION_TYPE,
+        "The expiration type is not supported.";
+    EventingInvalidMessage = "e:InvalidMessage", Sender, EVENTING_INVALID_MESSAGE,
+        "The request has unknown or invalid content.";
+    UnableToRenew = "e:UnableToRenew", Receiver, EVENTING_UNABLE_TO_RENEW,
+        "The subscription could not be renewed.";
     AccessDenied = "w:AccessDenied", Sender, ACCESS_DENIED,
         "The sender is not authorized to access the resource.";
     AlreadyExists = "w:AlreadyExists", Sender, ALREADY_EXISTS,
@@ -93,6 +107,10 @@ subcodes! {
         "The fragment dialect is not supported.";
     InternalError = "w:InternalError", Receiver, INTERNAL_ERROR,
         "The service cannot comply with the request due to an internal error.";
+    EventDeliverToUnusable = "w:EventDeliverToUnusable", Sender, EVENTING_DELIVER_TO_UNUSABLE,
+        "Events cannot be delivered to the address.";
+    InvalidBookmark = "w:InvalidBookmark", Sender, INVALID_BOOKMARK,
+        "The bookmark is not valid.";
     InvalidOptions = "w:InvalidOptions", Sender, INVALID_OPTIONS,
         "An option is not valid.";
     InvalidParameter = "w:InvalidParameter", Sender, INVALID_PARAMETER,
@@ -119,6 +137,7 @@ impl Subcode {
             Some("a") => ADDRESSING_FAULT,
             Some("x") => "http://schemas.xmlsoap.org/ws/2004/09/transfer/fault",
             Some("n") => "http://schemas.xmlsoap.org/ws/2004/09/enumeration/fault",
+            Some("e") => "http://schemas.xmlsoap.org/ws/2004/08/eventing/fault",
             Some("b") => "http://schemas.dmtf.org/wbem/wsman/1/cimbinding/fault",
             _ => "http://schemas.dmtf.org/wbem/wsman/1/wsman/fault",
         }
@@ -133,13 +152,17 @@ pub mod detail {
     pub const ACTION_MISMATCH: &str = "ActionMismatch";
     pub const ADDRESSING_MODE: &str = "AddressingMode";
     pub const AMBIGUOUS_SELECTORS: &str = "AmbiguousSelectors";
+    pub const AUTHORIZATION_MODE: &str = "AuthorizationMode";
     pub const CHARACTER_SET: &str = "CharacterSet";
     pub const DATA_LOCALE: &str = "DataLocale";
     pub const DUPLICATE_SELECTORS: &str = "DuplicateSelectors";
     pub const ENCODING_TYPE: &str = "EncodingType";
     pub const ENUMERATION_MODE: &str = "EnumerationMode";
+    pub const EXPIRED: &str = "Expired";
     pub const FRAGMENT_LEVEL_ACCESS: &str = "FragmentLevelAccess";
     pub const INSUFFICIENT_SELECTORS: &str = "InsufficientSelectors";
+    pub const INVALID: &str = "Invalid";
+    pub const INVALID_FORMAT: &str = "InvalidFormat";
     pub const INVALID_FRAGMENT: &str = "InvalidFragment";
     pub const INVALID_NAME: &str = "InvalidName";
     pub const INVALID_RESOURCE_URI: &str = "InvalidResourceURI";
@@ -183,7 +206,7 @@ pub struct Fault {
     pub wsman_code: u32,
     /// Headers that were not understood: namespace and local name.
     pub not_understood: Vec<(String, String)>,
-    /// Dialects offered instead of the one that was asked for.
+    /// Dialects or delivery modes offered instead of the one that was asked for.
     pub supported_dialects: &'static [&'static str],
     /// The CIM error, when the fault is about a CIM resource.
     pub cim_error: Option<CimErrorDetail>,
@@ -307,6 +330,15 @@ impl Fault {
         }
     }
 
+    /// The element that names what is offered instead.
+    fn supported_tag(&self) -> &'static str {
+        match self.subcode {
+            Some(Subcode::DeliveryModeRequestedUnavailable) => "e:SupportedDeliveryMode",
+            Some(Subcode::FilteringRequestedUnavailable) => "e:SupportedDialect",
+            _ => "n:SupportedDialect",
+        }
+    }
+
     fn write_fault(&self, w: &mut Writer, machine: &str) {
         let value = match self.code {
             FaultCode::Sender => "s:Sender",
@@ -331,8 +363,8 @@ impl Fault {
                     w.text(name);
                 });
             }
-            for dialect in self.supported_dialects {
-                w.text_element("n:SupportedDialect", dialect);
+            for supported in self.supported_dialects {
+                w.text_element(self.supported_tag(), supported);
             }
             let attributes = [
                 ("xmlns:f", "http://schemas.microsoft.com/wbem/wsman/1/wsmanfault"),

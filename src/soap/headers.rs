@@ -42,6 +42,8 @@ pub struct Headers<'a> {
     pub fragment_transfer: Option<FragmentTransfer<'a>>,
     /// `w:RequestTotalItemsCountEstimate`
     pub request_total_items_count_estimate: bool,
+    /// `e:Identifier`: the subscription that is meant
+    pub identifier: Option<Cow<'a, str>>,
     /// Headers marked mustUnderstand that nobody knows: namespace and local name.
     pub not_understood: Vec<(String, String)>,
     /// The first thing wrong with the block as a whole.
@@ -145,6 +147,12 @@ impl<'a> Headers<'a> {
             Ns::Addressing => self.read_addressing(reader, element),
             Ns::Wsman => self.read_wsman(reader, element),
             Ns::MsWsman => self.read_microsoft(reader, element),
+            Ns::Eventing if element.local() == "Identifier" => {
+                let identifier = trimmed(text(reader, element, &mut self.problem)?);
+                let twice = put(&mut self.identifier, identifier);
+                self.note_duplicate(twice, "e:", element);
+                Ok(())
+            }
             _ => self.read_unknown(reader, element),
         }
     }

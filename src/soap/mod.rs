@@ -39,6 +39,24 @@ pub mod action {
     pub const PULL: &str = "http://schemas.xmlsoap.org/ws/2004/09/enumeration/Pull";
     /// WS-Enumeration Release
     pub const RELEASE: &str = "http://schemas.xmlsoap.org/ws/2004/09/enumeration/Release";
+    /// WS-Eventing Subscribe
+    pub const SUBSCRIBE: &str = "http://schemas.xmlsoap.org/ws/2004/08/eventing/Subscribe";
+    /// WS-Eventing Renew
+    pub const RENEW: &str = "http://schemas.xmlsoap.org/ws/2004/08/eventing/Renew";
+    /// WS-Eventing Unsubscribe
+    pub const UNSUBSCRIBE: &str = "http://schemas.xmlsoap.org/ws/2004/08/eventing/Unsubscribe";
+    /// WS-Eventing `SubscriptionEnd`, from the service to a sink
+    pub const SUBSCRIPTION_END: &str = "http://schemas.xmlsoap.org/ws/2004/08/eventing/SubscriptionEnd";
+    /// One event, from the service to a sink
+    pub const EVENT: &str = "http://schemas.dmtf.org/wbem/wsman/1/wsman/Event";
+    /// Several events, from the service to a sink
+    pub const EVENTS: &str = "http://schemas.dmtf.org/wbem/wsman/1/wsman/Events";
+    /// A sign of life, from the service to a sink
+    pub const HEARTBEAT: &str = "http://schemas.dmtf.org/wbem/wsman/1/wsman/Heartbeat";
+    /// How many events were dropped, from the service to a sink
+    pub const DROPPED_EVENTS: &str = "http://schemas.dmtf.org/wbem/wsman/1/wsman/DroppedEvents";
+    /// What a sink answers to a delivery that it has
+    pub const ACK: &str = "http://schemas.dmtf.org/wbem/wsman/1/wsman/Ack";
     /// Everything of WS-Enumeration starts with this.
     pub const ENUMERATION_PREFIX: &str = "http://schemas.xmlsoap.org/ws/2004/09/enumeration/";
     /// Everything of WS-Transfer starts with this.

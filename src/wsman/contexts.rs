@@ -151,7 +151,7 @@ pub(super) fn invalid() -> Fault {
         .reason("The enumeration context is unknown, released, finished or expired.")
 }
 
-fn in_progress() -> Fault {
+pub(super) fn in_progress() -> Fault {
     Fault::new(Subcode::Concurrency)
         .code(code::PULL_IN_PROGRESS)
         .reason("Another Pull is at work on this enumeration context.")

@@ -107,6 +107,9 @@ impl Service {
     /// Pull. The enumeration is found by its context alone (§6.6 rule 7).
     pub(super) async fn pull(&self, request: &Request<'_, '_>) -> Result<Answer, Fault> {
         let body = read_pull(request, "Pull")?;
+        if let Some(answer) = self.pull_events(request, &body).await? {
+            return Ok(answer);
+        }
         let mut enumeration = self.contexts.take(body.context, request.principal, request.now)?;
         let estimate = estimate(request, &enumeration);
         let deadline = match body.max_time {
@@ -145,8 +148,11 @@ impl Service {
     }
 
     /// Release.
-    pub(super) fn release(&self, request: &Request<'_, '_>) -> Result<Answer, Fault> {
+    pub(super) async fn release(&self, request: &Request<'_, '_>) -> Result<Answer, Fault> {
         let body = read_pull(request, "Release")?;
+        if let Some(answer) = self.release_events(request, body.context).await? {
+            return Ok(answer);
+        }
         self.contexts.release(body.context, request.principal, request.now)?;
         Ok(Answer::body(String::new()))
     }
@@ -280,8 +286,17 @@ impl Enumeration {
 }
 
 impl Shape {
+    /// How indications are written.
+    pub(super) const fn of_indications(
+        style: UriStyle,
+        projection: Option<Vec<PropertyName>>,
+        precise_arrays: bool,
+    ) -> Self {
+        Self { projection, mode: Mode::Object, style, precise_arrays }
+    }
+
     /// One entry of Items.
-    fn write(&self, w: &mut Writer, instance: &CimInstance) {
+    pub(super) fn write(&self, w: &mut Writer, instance: &CimInstance) {
         let writer = InstanceWriter { style: &self.style, precise_arrays: self.precise_arrays };
         let object = |w: &mut Writer| match &self.projection {
             None => writer.instance(w, instance),

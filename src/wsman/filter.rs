@@ -239,7 +239,7 @@ impl Service {
     }
 }
 
-fn projection(query: &BoundQuery) -> Option<Vec<PropertyName>> {
+pub(super) fn projection(query: &BoundQuery) -> Option<Vec<PropertyName>> {
     let indexes = query.projection()?;
     let properties = query.class().properties();
     Some(indexes.iter().filter_map(|&index| properties.get(index)).map(|property| property.name.clone()).collect())

@@ -9,6 +9,7 @@ mod configuration_documents;
 mod contexts;
 mod enumeration;
 mod enumeration_body;
+mod eventing;
 mod fault;
 mod filter;
 mod fragment;
@@ -22,5 +23,6 @@ mod transfer;
 mod xpath;
 
 pub use contexts::EnumerationContexts;
+pub use eventing::{Delivery, DeliveryError, EventSink, Eventing, EventingOptions, EventingParts, SinkReply, SinkUrl};
 pub use options::{ConfigurationView, Identity, Limits, ListenerView, ServiceOptions};
 pub use service::{Encoding, Outbound, Service};

@@ -10,6 +10,7 @@ use crate::time::{Clock, IdSource, Timestamp};
 use crate::xml::Writer;
 
 use super::contexts::EnumerationContexts;
+use super::eventing::Eventing;
 use super::fault::add_cim_error;
 use super::identify;
 use super::options::ServiceOptions;
@@ -51,6 +52,7 @@ pub struct Service {
     pub(super) ids: Arc<dyn IdSource>,
     pub(super) options: ServiceOptions,
     pub(super) contexts: EnumerationContexts,
+    pub(super) eventing: Option<Arc<Eventing>>,
 }
 
 impl std::fmt::Debug for Service {
@@ -86,7 +88,7 @@ impl Service {
             options.limits.enumeration_timeout,
             options.limits.max_concurrent_operations_per_user,
         );
-        Self { manager, clock, ids, options, contexts }
+        Self { manager, clock, ids, options, contexts, eventing: None }
     }
 
     /// Identify without credentials; `None` when the body is anything else.
@@ -160,9 +162,13 @@ impl Service {
         self.fault(&fault, &Headers::default())
     }
 
-    /// Forgets enumerations that idled too long; to be called now and then.
+    /// Forgets enumerations that idled too long and subscriptions that expired; to be called now and then, inside
+    /// of a tokio runtime when there is eventing.
     pub fn sweep(&self) {
         self.contexts.sweep(self.clock.now());
+        if let Some(eventing) = &self.eventing {
+            eventing.sweep(self.clock.now());
+        }
     }
 
     async fn exchange(
@@ -200,10 +206,13 @@ impl Service {
     async fn dispatch(&self, request: &Request<'_, '_>) -> Result<Answer, Fault> {
         match request.action {
             action::PULL => self.pull(request).await,
-            action::RELEASE => self.release(request),
+            action::RELEASE => self.release(request).await,
             action::GET => self.get(request),
             action::ENUMERATE => self.enumerate(request).await,
             action::PUT | action::CREATE | action::DELETE => self.refuse_transfer(request),
+            action::SUBSCRIBE => self.subscribe(request).await,
+            action::RENEW => self.renew(request).await,
+            action::UNSUBSCRIBE => self.unsubscribe(request).await,
             other
                 if other.starts_with(action::ENUMERATION_PREFIX)
                     || other.starts_with(action::TRANSFER_PREFIX)

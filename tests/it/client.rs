@@ -23,6 +23,7 @@ async fn demo(directory: &TempDir) -> Demo {
         user: "admin".to_owned(),
         password_file: None,
         strict: false,
+        qemu: false,
     };
     Demo::start(options).await.unwrap()
 }
@@ -150,7 +151,7 @@ impl Process {
     fn start(directory: &Path, more: &[&str]) -> Self {
         let ready_file = directory.join("ready.json");
         let child = Command::new(env!("CARGO_BIN_EXE_wsnapd"))
-            .args(["demo", "--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--no-tour", "--data-dir"])
+            .args(["demo", "--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--no-tour", "--no-qemu", "--data-dir"])
             .arg(directory.join("data"))
             .arg("--ready-file")
             .arg(&ready_file)

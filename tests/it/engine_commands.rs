@@ -13,9 +13,9 @@ use wsnapd::backend::{
 };
 use wsnapd::engine::{
     CancelMode, CollectionChange, CollectionKind, ConsistencyLevel, CreateGroupSnapshot, CreateSnapshot,
-    CreateVolumeSnapshot, DefineCollection, Engine, EngineError, Event, Failure, GroupSnapshotType, JobState, Outcome,
-    RequestedState, SnapshotKind, SnapshotSettings, SnapshotType, SystemChange, SystemState, UserSnapshotType,
-    VolumeOutcome,
+    CreateVolumeSnapshot, DefineCollection, Engine, EngineError, EventChange, Failure, GroupSnapshotType, JobState,
+    Outcome, RequestedState, SnapshotKind, SnapshotSettings, SnapshotType, SystemChange, SystemState, Transition,
+    UserSnapshotType, VolumeOutcome,
 };
 use wsnapd::time::Guid;
 
@@ -195,12 +195,12 @@ async fn progress_only_grows_and_a_cancel_undoes() {
     let host = site.simulated();
     host.set_duration(SimulatedCall::Create, Duration::from_secs(10));
     let engine = site.open_forgetful(Arc::<wsnapd::backend::SimulatedHypervisor>::clone(&host)).await;
-    let mut events = engine.subscribe();
+    engine.record_events(true).await.unwrap();
     let job = job_of(engine.create_snapshot(creation(WEB, SnapshotType::Full), USER).await);
     wait(&engine, job).await;
     let mut seen = Vec::new();
-    while let Ok(event) = events.try_recv() {
-        if let Event::JobChanged(job) = event {
+    for event in engine.events_after(0, usize::MAX) {
+        if let EventChange::Job(Transition { after: Some(job), .. }) = &event.change {
             seen.push(job.percent);
         }
     }

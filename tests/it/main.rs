@@ -31,6 +31,12 @@ mod engine_support;
 #[cfg(test)]
 mod enumeration_expiry;
 #[cfg(test)]
+mod eventing;
+#[cfg(test)]
+mod eventing_push;
+#[cfg(test)]
+mod eventing_support;
+#[cfg(test)]
 mod exchange;
 #[cfg(test)]
 mod fuzz_regression;

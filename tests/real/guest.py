@@ -387,11 +387,12 @@ class Host(server.Demo):
 
     def __init__(self, memory="auto", settings="", directory=None, **qemu):
         # Sockets lie deep below it, and the name of a socket has 107 bytes at most.
-        super().__init__(directory or tempfile.mkdtemp(prefix="q-"), "--no-qemu")
+        super().__init__(directory or tempfile.mkdtemp(prefix="q-"))
         self.owned = directory is None
         self.guests = []
         self.collections = []
-        self.qemu = {"memory": memory, **qemu}
+        # What the host could do with KVM is not the same everywhere.
+        self.qemu = {"accelerator": "tcg", "memory": memory, **qemu}
         self.settings = settings
 
     def add(self, name, extra_disks=(), arguments=(), machine="q35", **options):

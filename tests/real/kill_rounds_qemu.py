@@ -58,6 +58,8 @@ class Operation:
     target: object = None
     #: The snapshot, the type of the snapshot, or the state that is asked for.
     detail: object = None
+    #: The counters on the disks before an apply.
+    before: list | None = None
     job: wsman.Ref | None = None
     state: int | None = None
 
@@ -82,6 +84,9 @@ class Machine:
     @property
     def name(self):
         return self.guest.name
+
+    def counters(self, tag=None):
+        return [disk.counter(tag) for disk in self.guest.disks]
 
 
 class Rounds:
@@ -210,7 +215,7 @@ class Rounds:
         usable = [one for one in machine.snapshots if one not in self.recovery]
         if usable:
             snapshot = chance.choice(usable)
-            operation = Operation("apply", machine, snapshot)
+            operation = Operation("apply", machine, snapshot, machine.counters())
             self.carry_out(cim, operation, self.service, "ApplySnapshot", Snapshot=snapshot)
 
     def change(self, cim, machine, state):
@@ -249,8 +254,7 @@ class Rounds:
             self.adopt_group(cim, found[0])
         elif kind == "apply":
             machine.state = SAVED if machine.snapshots[operation.detail].memory else OFF
-            now = [disk.counter() for disk in machine.guest.disks]
-            then = machine.snapshots[operation.detail].counters
+            now, then = machine.counters(), machine.snapshots[operation.detail].counters
             require(now == then, f"{machine.name} has {now} on its disks after an apply of {then}")
         elif kind == "destroy":
             self.forget(machine, operation.detail)
@@ -270,7 +274,7 @@ class Rounds:
     def adopt(self, cim, machine, snapshot):
         """A new snapshot: its disks are of one instant, and of one near to now."""
         record = self.host.record(snapshot)
-        counters = [disk.counter(guest.tag_of(snapshot)) for disk in machine.guest.disks]
+        counters = machine.counters(guest.tag_of(snapshot))
         require(
             0 <= counters[0] - counters[1] <= 1, f"snapshot {record['id']} of {machine.name} has {counters} on its disks"
         )
@@ -313,8 +317,6 @@ class Rounds:
         require(ended == 7 or done.get("ErrorDescription"), f"a failed job without words: {done.properties}")
         if ended == 7:
             self.conclude(cim, operation)
-        elif operation.kind == "apply":
-            require(not self.applied(cim, operation), "an apply failed, and yet the machine has what it was to bring")
         else:
             self.undone(cim, operation)
         return ended
@@ -324,15 +326,19 @@ class Rounds:
         machine = operation.target
         if operation.kind.startswith("destroy"):
             require(operation.detail in house.snapshots_of(cim, machine.ref), "destroying failed, and it is gone")
+        elif operation.kind == "apply":
+            now = machine.counters()
+            require(now == operation.before, f"an apply failed, and {machine.name} has {now}, not {operation.before}")
         elif operation.kind in ("off", "save", "start"):
-            machine.state = guest.state_of(cim, machine.ref)
+            self.change_seen(cim, operation)
 
-    def applied(self, cim, operation):
-        machine, known = operation.target, operation.target.snapshots[operation.detail]
-        now = [disk.counter() for disk in machine.guest.disks]
-        state = guest.state_of(cim, machine.ref)
-        # Counters that happen to be those of the snapshot decide nothing.
-        return now == known.counters and (not known.memory or state == SAVED) and machine.state != state
+    def change_seen(self, cim, operation):
+        """A change of the state is whole or has not been."""
+        machine = operation.target
+        before, machine.state = machine.state, guest.state_of(cim, machine.ref)
+        allowed = machine is self.killed or machine.state in (before, operation.detail)
+        require(allowed, f"{machine.name} went from {before} to {machine.state}, asked for {operation.detail}")
+        return machine.state == operation.detail
 
     def guess(self, cim, operation):
         """The answer never came: it may have happened or not, but not by halves."""
@@ -351,11 +357,15 @@ class Rounds:
             return bool(new)
         if kind == "apply":
             state = guest.state_of(cim, machine.ref)
-            now = [disk.counter() for disk in machine.guest.disks]
-            require(now[0] - now[1] in (0, 1), f"the disks of {machine.name} are neither as before nor as after: {now}")
-            require(state in (OFF, SAVED), f"{machine.name} is in state {state} after an apply")
+            now, known = machine.counters(), machine.snapshots[operation.detail]
+            require(
+                now in (operation.before, known.counters),
+                f"{machine.name} has {now} on its disks, neither {operation.before} nor {known.counters}",
+            )
+            allowed = (machine.state, SAVED if known.memory else OFF)
+            require(state in allowed, f"{machine.name} is in state {state} after an apply")
             machine.state = state
-            return now == machine.snapshots[operation.detail].counters
+            return now == known.counters
         if kind in ("destroy", "destroy tree"):
             now = set(house.snapshots_of(cim, machine.ref))
             done = operation.detail not in now
@@ -367,9 +377,7 @@ class Rounds:
             if done:
                 self.conclude(cim, operation)
             return done
-        before, machine.state = machine.state, guest.state_of(cim, machine.ref)
-        require(machine.state in (before, operation.detail), f"{machine.name} went from {before} to {machine.state}")
-        return machine.state == operation.detail
+        return self.change_seen(cim, operation)
 
     def all_groups(self, cim):
         return cim.references_of_class(V2, "Msvm_SnapshotCollection")

@@ -132,6 +132,9 @@ class Frozen(unittest.TestCase):
                 self.assertEqual(memory, record["has_memory"])
                 self.assertEqual("application", record["consistency"])
                 self.assertEqual([memory] * 2, journals)
+        for name in ("web01", "absent"):
+            for snapshot in house.snapshots_of(self.cim, self.machines[name]):
+                house.destroy(self.cim, snapshot)
         guest.set_up(self.cim, self.machines["absent"], UserSnapshotType=guest.PRODUCTION_ONLY)
         self.assertRegex(self.fails(self.absent, FULL), "agent")
         guest.set_up(self.cim, self.machines["absent"], UserSnapshotType=guest.DISABLED)

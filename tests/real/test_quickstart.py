@@ -69,6 +69,11 @@ class Quickstart(unittest.TestCase):
         self.assertNotEqual(sums[0], sums[1])
         self.assertIn("ReturnValue>4096<", done.stdout)
         self.assertIn("IdentifyResponse", done.stdout)
+        counts = [int(number) for number in re.findall(r"(?m)^count (\d{8})\r?$", done.stdout)]
+        self.assertEqual(3, len(counts), said)
+        taken, later, again = counts
+        self.assertGreater(later, taken + 3)
+        self.assertAlmostEqual(taken, again, delta=2)
         self.assertIn("vol1-monday", done.stdout + done.stderr)
         self.assertRegex(done.stdout, r"(?m)^alice$")
         tour = log.read_text()

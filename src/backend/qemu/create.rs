@@ -16,6 +16,7 @@ use super::super::{
 use super::QemuHypervisor;
 use super::files::remove_directory;
 use super::launch::Launch;
+use super::machine::Machine;
 use super::member::Member;
 use super::memory;
 use super::monitor::MonitorError;
@@ -41,7 +42,8 @@ impl QemuHypervisor {
         for request in requests {
             let machine = self.machine(request.machine)?;
             let directory = self.snapshot_directory(request.snapshot);
-            members.push(Member::plan(machine, request.clone(), &directory).await?);
+            let named = blame(&machine, requests.len() > 1);
+            members.push(Member::plan(machine, request.clone(), &directory).await.map_err(named)?);
         }
         self.check_space(&members)?;
         let files: Vec<PathBuf> = members.iter().flat_map(Member::memory_files).collect();
@@ -90,9 +92,11 @@ impl QemuHypervisor {
             self.still(members, control).await?;
         }
         let thawed = join_all(members.iter_mut().map(Member::thaw)).await;
-        thawed.into_iter().collect::<Result<(), _>>()?;
+        first_failure(members, thawed)?;
+        let several = members.len() > 1;
         for member in members.iter_mut() {
-            finish_memory(member, control).await?;
+            let named = blame(&member.machine, several);
+            finish_memory(member, control).await.map_err(named)?;
         }
         let mut outcomes = Vec::new();
         for member in members.iter() {
@@ -105,6 +109,7 @@ impl QemuHypervisor {
 
     /// The pause and everything that must lie inside of it.
     async fn still(&self, members: &mut [Member], control: &StepControl) -> Result<(), BackendError> {
+        let several = members.len() > 1;
         if members.iter().any(|member| member.memory.is_some()) {
             control.record(JournalStep::MemoryStarted).await.map_err(interrupted)?;
         }
@@ -114,19 +119,23 @@ impl QemuHypervisor {
             if member.runs() {
                 member.held = Some(member.machine.hold());
             }
-            self.prepare_memory(member, control).await?;
+            let named = blame(&member.machine, several);
+            self.prepare_memory(member, control).await.map_err(named)?;
         }
         let begun = Instant::now();
         // One that pre-copy has stopped already is not harmed by another stop.
-        join_all(members.iter_mut().map(Member::pause)).await.into_iter().collect::<Result<(), _>>()?;
+        let paused = join_all(members.iter_mut().map(Member::pause)).await;
+        first_failure(members, paused)?;
         for member in members.iter() {
-            catch_instant(member).await?;
+            catch_instant(member).await.map_err(blame(&member.machine, several))?;
         }
-        join_all(members.iter().map(Member::take_disks)).await.into_iter().collect::<Result<(), _>>()?;
+        let taken = join_all(members.iter().map(Member::take_disks)).await;
+        first_failure(members, taken)?;
         for member in members.iter() {
-            write_stopped(member, control).await?;
+            write_stopped(member, control).await.map_err(blame(&member.machine, several))?;
         }
-        join_all(members.iter_mut().map(Member::resume)).await.into_iter().collect::<Result<(), _>>()?;
+        let resumed = join_all(members.iter_mut().map(Member::resume)).await;
+        first_failure(members, resumed)?;
         let measured = begun.elapsed();
         for member in members.iter_mut() {
             member.held = None;
@@ -191,6 +200,23 @@ impl QemuHypervisor {
     }
 }
 
+/// Names the machine in the error of an operation on several.
+fn blame(machine: &Machine, several: bool) -> impl Fn(BackendError) -> BackendError + use<> {
+    let name = several.then(|| machine.definition.name.clone());
+    move |error| match &name {
+        Some(name) if error.machine.is_none() => error.on_machine(name),
+        _ => error,
+    }
+}
+
+/// The first failure of a step that every member took.
+fn first_failure(members: &[Member], results: Vec<Result<(), BackendError>>) -> Result<(), BackendError> {
+    for (member, result) in members.iter().zip(results) {
+        result.map_err(blame(&member.machine, members.len() > 1))?;
+    }
+    Ok(())
+}
+
 /// Freezes the guests that are to be frozen, all at the same time.
 async fn freeze(members: &mut [Member], control: &StepControl) -> Result<(), BackendError> {
     if !members.iter().any(Member::is_to_freeze) {
@@ -198,8 +224,9 @@ async fn freeze(members: &mut [Member], control: &StepControl) -> Result<(), Bac
     }
     control.record(JournalStep::FreezeSent).await.map_err(interrupted)?;
     let frozen = join_all(members.iter_mut().map(Member::freeze_if_wanted)).await;
+    let several = members.len() > 1;
     for (member, result) in members.iter_mut().zip(frozen) {
-        let Err(error) = result else { continue };
+        let Err(error) = result.map_err(blame(&member.machine, several)) else { continue };
         tracing::info!(machine = %member.request.machine, %error, "The guest was not frozen");
         if member.frozen_at.is_some() || member.request.quiesce == Quiesce::Require {
             return Err(error);

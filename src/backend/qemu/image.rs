@@ -179,6 +179,14 @@ impl ImageTool {
         self.run("apply the snapshot inside the disk", image, &["snapshot", "-a", tag]).await.map(drop)
     }
 
+    /// Gives back clusters that a process which was killed had taken and not yet used.
+    ///
+    /// # Errors
+    /// A [`BackendError`]; nothing but such clusters was touched.
+    pub(super) async fn reclaim(&self, image: &Path) -> Result<(), BackendError> {
+        self.run("give back what a killed process took", image, &["check", "-q", "-r", "leaks"]).await.map(drop)
+    }
+
     /// Removes a snapshot from an image; one that is not there is no error, and neither is a disk that is gone.
     ///
     /// # Errors

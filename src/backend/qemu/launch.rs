@@ -11,6 +11,7 @@ use tokio::process::Command;
 
 use super::super::{BackendError, Cause, DiskFormat, LaunchedMachine, MachineDefinition};
 use super::process::PID_FILE;
+use super::settings::{Accelerator, QemuSettings};
 
 /// Name of the monitor's socket in the directory of a machine.
 pub(super) const MONITOR: &str = "qmp.sock";
@@ -48,6 +49,8 @@ pub(super) struct LaunchDisk {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Launch {
     pub(super) machine: String,
+    /// Never [`Accelerator::Auto`]: the same model of processor is not the same under both.
+    pub(super) accelerator: Accelerator,
     pub(super) cpu: String,
     pub(super) memory_mb: u64,
     pub(super) processors: u32,
@@ -68,7 +71,7 @@ impl Launch {
     pub(super) async fn today(
         definition: &MachineDefinition,
         machine: &LaunchedMachine,
-        program: &Path,
+        settings: &QemuSettings,
         directory: &Path,
     ) -> Result<Self, BackendError> {
         let disks = definition.disks.iter().map(|disk| LaunchDisk {
@@ -79,7 +82,12 @@ impl Launch {
             pass_through: disk.pass_through,
         });
         Ok(Self {
-            machine: pinned_type(&machine.machine, program, directory).await?,
+            machine: pinned_type(&machine.machine, &settings.program, directory).await?,
+            accelerator: match settings.accelerator {
+                Accelerator::Auto if has_kvm() => Accelerator::Kvm,
+                Accelerator::Auto => Accelerator::Tcg,
+                wanted => wanted,
+            },
             cpu: machine.cpu.clone(),
             memory_mb: definition.memory_mb,
             processors: definition.processors,
@@ -129,8 +137,7 @@ impl Launch {
         add("-name", format!("guest={}", definition.name.replace(',', ",,")).into());
         add("-uuid", definition.id.to_string().into());
         add("-machine", self.machine.as_str().into());
-        add("-accel", "kvm".into());
-        add("-accel", "tcg".into());
+        add("-accel", if self.accelerator == Accelerator::Kvm { "kvm" } else { "tcg" }.into());
         add("-cpu", self.cpu.as_str().into());
         add("-m", format!("{}M", self.memory_mb).into());
         add("-smp", self.processors.to_string().into());
@@ -166,6 +173,11 @@ impl Launch {
         all.extend(self.arguments.iter().map(OsString::from));
         all
     }
+}
+
+/// True when KVM may be used here; whether it works is another question.
+fn has_kvm() -> bool {
+    fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok()
 }
 
 /// The block device of a disk, as JSON: no character of a path has a meaning of its own there.

@@ -334,6 +334,9 @@ impl Member {
         let disks: Vec<(&str, &Path)> =
             self.disks.iter().map(|plan| (plan.disk.name.as_str(), plan.disk.path.as_path())).collect();
         keep(remove_tags(&self.machine, &disks, &tag).await);
+        if self.monitor.is_some() {
+            keep(reclaim(&self.machine, &disks).await);
+        }
         result
     }
 
@@ -410,6 +413,20 @@ pub(super) async fn thaw(machine: &Arc<Machine>, id: u32) -> Result<(), BackendE
         Ok(_) => Ok(()),
         Err(error) => Err(BackendError::new(STEP, error.into())),
     }
+}
+
+/// Tidies the disks of a machine whose process was killed; those of a living one are its own business.
+///
+/// # Errors
+/// A [`BackendError`].
+pub(super) async fn reclaim(machine: &Arc<Machine>, disks: &[(&str, &Path)]) -> Result<(), BackendError> {
+    if machine.monitor().await?.is_some() {
+        return Ok(());
+    }
+    for (name, path) in disks {
+        machine.images.reclaim(path).await.map_err(|error| error.on_disk(*name))?;
+    }
+    Ok(())
 }
 
 /// Removes a tag from disks, through the process if there is one. What is gone already is no error.

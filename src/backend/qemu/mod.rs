@@ -44,7 +44,7 @@ pub use agent::{Agent, AgentError, FreezeStatus};
 pub use layers::DiskLayer;
 pub use monitor::{Monitor, MonitorError, MonitorEvent};
 pub use overlay::{NewOverlay, Overlays};
-pub use settings::{MemoryMethod, QemuSettings};
+pub use settings::{Accelerator, MemoryMethod, QemuSettings};
 
 /// Machines run by QEMU.
 pub struct QemuHypervisor {
@@ -106,10 +106,11 @@ impl QemuHypervisor {
     }
 
     async fn report(&self, machine: &Arc<Machine>) -> MachineReport {
-        // A machine that cannot be reached now is there all the same; its state is looked at again.
+        // A machine that cannot be reached now is there all the same, and is not off: somebody runs it, so nothing may
+        // be done to its disks. Its state is looked at again.
         let state = machine.state().await.unwrap_or_else(|error| {
             tracing::warn!(machine = %machine.definition.id, %error, "The state is not known");
-            MachineState::Off
+            MachineState::Failed
         });
         let foreign = self.found_inside(machine).await.unwrap_or_else(|error| {
             tracing::warn!(machine = %machine.definition.id, %error, "The snapshots inside the disks are not known");

@@ -21,6 +21,7 @@ use super::member::release;
 use super::memory::{self, MemoryPlan};
 use super::monitor::{Monitor, MonitorError};
 use super::process;
+use super::settings::Accelerator;
 
 /// Name of the file that says how a machine is, or was, launched.
 const LAUNCH: &str = "launch.json";
@@ -98,8 +99,7 @@ impl QemuHypervisor {
         if machine.saved().is_dir() {
             return stored_launch(&machine.saved()).map(Some);
         }
-        let program = &self.settings().program;
-        Launch::today(&machine.definition, launched, program, &machine.directory).await.map(Some)
+        Launch::today(&machine.definition, launched, self.settings(), &machine.directory).await.map(Some)
     }
 
     pub(super) async fn power(
@@ -135,11 +135,10 @@ impl QemuHypervisor {
             let text = "the machine is started by somebody else, not by this server".to_owned();
             return Err(BackendError::new(STEP, Cause::NotSupported(text)));
         };
-        let program = &self.settings().program;
-        let today = Launch::today(&machine.definition, launched, program, &machine.directory).await?;
+        let today = Launch::today(&machine.definition, launched, self.settings(), &machine.directory).await?;
         let saved = machine.saved();
         let from_saved = saved.is_dir();
-        let launch = if from_saved {
+        let mut launch = if from_saved {
             let mut launch = stored_launch(&saved)?;
             launch.move_disks(&today);
             launch
@@ -147,9 +146,15 @@ impl QemuHypervisor {
             remove_directory(STEP, &machine.saved_used())?;
             today
         };
-        write_durably(STEP, &machine.directory.join(LAUNCH), launch.to_text()?.as_bytes())?;
-        let arguments = launch.to_arguments(&machine.definition, launched.serial.as_deref(), from_saved);
-        process::start(program, &arguments, &machine.directory).await?;
+        let started = self.start_process(machine, &launch, from_saved).await;
+        match started {
+            Err(error) if self.may_translate(&launch) && !from_saved => {
+                tracing::warn!(machine = %machine.definition.id, %error, "KVM does not work, the guest is translated");
+                launch.accelerator = Accelerator::Tcg;
+                self.start_process(machine, &launch, from_saved).await?;
+            }
+            started => started?,
+        }
         if !from_saved {
             return machine.live_monitor().await.map(drop);
         }
@@ -159,6 +164,17 @@ impl QemuHypervisor {
             process::end(&machine.directory, Duration::ZERO).await?;
         }
         continued
+    }
+
+    async fn start_process(&self, machine: &Arc<Machine>, launch: &Launch, incoming: bool) -> Result<(), BackendError> {
+        let serial = machine.launched().and_then(|launched| launched.serial.as_deref());
+        write_durably("start the machine", &machine.directory.join(LAUNCH), launch.to_text()?.as_bytes())?;
+        let arguments = launch.to_arguments(&machine.definition, serial, incoming);
+        process::start(&self.settings().program, &arguments, &machine.directory).await
+    }
+
+    fn may_translate(&self, launch: &Launch) -> bool {
+        self.settings().accelerator == Accelerator::Auto && launch.accelerator == Accelerator::Kvm
     }
 
     /// Reads the saved memory into a process that waits for it, and lets the guest run.

@@ -14,7 +14,7 @@ use super::apply::UNDO;
 use super::files::remove_directory;
 use super::image::Tag;
 use super::machine::Machine;
-use super::member::{release, remove_tags, thaw};
+use super::member::{reclaim, release, remove_tags, thaw};
 use crate::time::Guid;
 
 impl QemuHypervisor {
@@ -79,6 +79,9 @@ impl QemuHypervisor {
                 .map(|disk| (disk.name.as_str(), disk.path.as_path()))
                 .collect();
             remove_tags(machine, &disks, &request.snapshot.to_string()).await?;
+            if ran.contains(&request.machine) {
+                reclaim(machine, &disks).await?;
+            }
             remove_directory("remove the unfinished snapshot", &self.snapshot_directory(request.snapshot))?;
         }
         Ok(Recovery::RolledBack)

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// How the memory of a running machine is written (`backends` §2.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum MemoryMethod {
@@ -17,6 +19,19 @@ pub enum MemoryMethod {
     Stop,
 }
 
+/// What executes the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accelerator {
+    /// KVM where it works, else TCG.
+    #[default]
+    Auto,
+    /// The processor's own virtualisation.
+    Kvm,
+    /// QEMU's translator.
+    Tcg,
+}
+
 /// The section `[backend.qemu]` of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QemuSettings {
@@ -24,6 +39,8 @@ pub struct QemuSettings {
     pub program: PathBuf,
     /// The program that works on disks.
     pub image_tool: PathBuf,
+    /// What executes guests.
+    pub accelerator: Accelerator,
     /// How memory is written.
     pub memory: MemoryMethod,
     /// How long a guest may stand still at the end of [`MemoryMethod::Precopy`].
@@ -41,6 +58,7 @@ impl Default for QemuSettings {
         Self {
             program: "qemu-system-x86_64".into(),
             image_tool: "qemu-img".into(),
+            accelerator: Accelerator::Auto,
             memory: MemoryMethod::Auto,
             pause_limit: Duration::from_millis(250),
             agent_timeout: Duration::from_secs(10),

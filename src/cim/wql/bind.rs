@@ -43,14 +43,19 @@ impl Select {
     /// # Errors
     /// [`WqlError`] when a property does not exist, or types or patterns do not fit.
     pub fn bind(&self, class: &Arc<ClassDeclaration>) -> Result<BoundQuery, WqlError> {
-        let binder = Binder { class };
+        self.bind_with(&Binder { class, embedded: None })
+    }
+
+    pub(super) fn bind_with(&self, binder: &Binder<'_>) -> Result<BoundQuery, WqlError> {
         let projection = match &self.projection {
             Projection::All => None,
             Projection::Properties(properties) => {
                 let mut indexes = Vec::with_capacity(properties.len());
                 for property in properties {
-                    if let Source::Property { index, .. } = binder.source(property)? {
-                        indexes.push(index);
+                    match binder.source(property)? {
+                        Source::Property { index, .. } => indexes.push(index),
+                        Source::Embedded { .. } => return Err(binder.unknown(property)),
+                        Source::System(_) | Source::Constant(_) => {}
                     }
                 }
                 indexes.sort_unstable();
@@ -59,7 +64,7 @@ impl Select {
             }
         };
         let test = self.filter.as_ref().map(|filter| binder.test(filter)).transpose()?;
-        Ok(BoundQuery { class: Arc::clone(class), test, projection })
+        Ok(BoundQuery { class: Arc::clone(binder.class), test, projection })
     }
 }
 
@@ -84,6 +89,12 @@ pub(super) enum Source {
         name: PropertyName,
     },
     System(SystemProperty),
+    /// A property of an embedded instance; the position inside does not hold, because its class is not known.
+    Embedded {
+        index: usize,
+        name: PropertyName,
+        inner: Box<Self>,
+    },
     Constant(Scalar<'static>),
 }
 
@@ -102,8 +113,31 @@ enum Kind {
     Other,
 }
 
-struct Binder<'a> {
-    class: &'a Arc<ClassDeclaration>,
+pub(super) struct Binder<'a> {
+    pub(super) class: &'a Arc<ClassDeclaration>,
+    /// For queries that may look into embedded instances.
+    pub(super) embedded: Option<Embedded<'a>>,
+}
+
+/// The classes that an embedded instance may have, of a name or without one; none when there is no such class.
+pub type Candidates<'a> = dyn Fn(Option<&ClassName>) -> Option<Vec<Arc<ClassDeclaration>>> + 'a;
+
+/// What classes embedded instances may have.
+#[derive(Clone, Copy)]
+pub(super) struct Embedded<'a> {
+    /// What the query says of them: property and class.
+    pub(super) stated: &'a [(&'a str, &'a ClassName)],
+    pub(super) candidates: &'a Candidates<'a>,
+}
+
+impl Embedded<'_> {
+    /// The first class that an instance in `property` may have and that has the property `wanted`.
+    fn class_with(&self, property: &str, wanted: &str) -> Option<Arc<ClassDeclaration>> {
+        let own = self.stated.iter().find(|(name, _)| name.eq_ignore_ascii_case(property));
+        let stated = own.or_else(|| self.stated.first()).map(|(_, class)| *class);
+        let candidates = (self.candidates)(stated)?;
+        candidates.into_iter().find(|class| class.property_index(wanted).is_some())
+    }
 }
 
 impl Binder<'_> {
@@ -133,7 +167,47 @@ impl Binder<'_> {
         })
     }
 
+    fn unknown(&self, property: &PropertyReference) -> WqlError {
+        let class = property.class.as_ref().map_or_else(String::new, |class| format!("{}.", shown(class.as_str())));
+        WqlError::UnknownProperty {
+            class: self.class.name().to_string(),
+            property: format!("{class}{}", shown(property.name.as_str())),
+        }
+    }
+
+    /// The property whose embedded instance a reference looks into, and the binder for what is inside.
+    fn inside<T>(
+        &self,
+        property: &PropertyReference,
+        then: impl FnOnce(usize, &PropertyName, &Binder<'_>, &PropertyReference) -> Result<T, WqlError>,
+    ) -> Result<Option<T>, WqlError> {
+        let (Some(embedded), Some(outer)) = (self.embedded, &property.class) else { return Ok(None) };
+        let holds = |index: &usize| {
+            self.class.properties().get(*index).filter(|found| found.embedded_class.is_some() && !found.is_array())
+        };
+        let index = self.class.property_index(outer.as_str());
+        let Some((index, declaration)) = index.and_then(|index| Some((index, holds(&index)?))) else {
+            return Ok(None);
+        };
+        let reference = PropertyReference { class: None, name: property.name.clone() };
+        let class = match reference.system() {
+            // Every class has it.
+            Some(_) => Arc::clone(self.class),
+            None => {
+                embedded.class_with(outer.as_str(), reference.name.as_str()).ok_or_else(|| self.unknown(property))?
+            }
+        };
+        then(index, declaration.name(), &Binder { class: &class, embedded: None }, &reference).map(Some)
+    }
+
     fn source(&self, property: &PropertyReference) -> Result<Source, WqlError> {
+        let embedded = self.inside(property, |index, name, binder, reference| {
+            let inner = Box::new(binder.source(reference)?);
+            Ok(Source::Embedded { index, name: name.clone(), inner })
+        })?;
+        if let Some(source) = embedded {
+            return Ok(source);
+        }
         if let Some(class) = property.class.as_ref().filter(|class| !self.class.is_a(class.as_str())) {
             return Err(WqlError::UnrelatedClass {
                 class: self.class.name().to_string(),
@@ -151,10 +225,13 @@ impl Binder<'_> {
     }
 
     fn kind(&self, property: &PropertyReference) -> Result<Kind, WqlError> {
+        if let Some(kind) = self.inside(property, |_, _, binder, reference| binder.kind(reference))? {
+            return Ok(kind);
+        }
         Ok(match self.source(property)? {
             Source::System(SystemProperty::Path | SystemProperty::RelativePath) => Kind::Path,
             Source::System(SystemProperty::Namespace) => Kind::Namespace,
-            Source::System(SystemProperty::This) => Kind::Other,
+            Source::System(SystemProperty::This) | Source::Embedded { .. } => Kind::Other,
             Source::System(_) | Source::Constant(_) => Kind::Text,
             Source::Property { index, .. } => match self.class.properties().get(index) {
                 Some(declaration) if !declaration.is_array() => match declaration.cim_type() {
@@ -178,7 +255,7 @@ impl Binder<'_> {
                 .properties()
                 .get(*index)
                 .is_some_and(|property| property.embedded_class.is_some() && !property.is_array()),
-            Source::Constant(_) => false,
+            Source::Embedded { .. } | Source::Constant(_) => false,
         }
     }
 

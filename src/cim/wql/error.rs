@@ -46,6 +46,9 @@ pub enum WqlError {
         /// The property.
         property: String,
     },
+    /// A class that an embedded instance is to have does not exist.
+    #[error("invalid query: there is no class {0}")]
+    UnknownClass(String),
     /// A property is named with a class that the queried class is not derived from.
     #[error("invalid query: class {class} is not derived from {other}")]
     UnrelatedClass {

@@ -78,8 +78,17 @@ impl<'a> Evaluation<'a> {
         if self.exact { self.instance.value(index) } else { self.instance.get(name) }
     }
 
+    /// The evaluation of what is inside an embedded instance; none when there is no instance.
+    fn inside(self, index: usize, name: &str) -> Option<Self> {
+        match self.value(index, name) {
+            CimValue::Instance(instance) => Some(Self { instance, exact: false, ..self }),
+            _ => None,
+        }
+    }
+
     fn scalar(self, source: &'a Source) -> Option<Scalar<'a>> {
         match source {
+            Source::Embedded { index, name, inner } => self.inside(*index, name.as_str())?.scalar(inner),
             Source::Property { index, name } => Scalar::of(self.value(*index, name.as_str())),
             Source::Constant(constant) => Some(constant.borrow()),
             Source::System(SystemProperty::Path | SystemProperty::RelativePath) => {
@@ -107,6 +116,9 @@ impl<'a> Evaluation<'a> {
 
     /// The text that LIKE looks at.
     fn text(self, source: &'a Source) -> Option<Cow<'a, str>> {
+        if let Source::Embedded { index, name, inner } = source {
+            return self.inside(*index, name.as_str())?.text(inner);
+        }
         if let Source::System(system) = source {
             return self.system_text(*system);
         }
@@ -120,6 +132,9 @@ impl<'a> Evaluation<'a> {
 
     fn is_null(self, source: &'a Source) -> bool {
         match source {
+            Source::Embedded { index, name, inner } => {
+                self.inside(*index, name.as_str()).is_none_or(|inside| inside.is_null(inner))
+            }
             Source::Property { index, name } => self.value(*index, name.as_str()).is_null(),
             Source::System(SystemProperty::Derivation | SystemProperty::Superclass) => {
                 self.instance.class().superclass().is_none()
@@ -132,7 +147,7 @@ impl<'a> Evaluation<'a> {
     fn is_a(self, source: &'a Source, class: &ClassName) -> Option<bool> {
         match source {
             Source::System(_) => Some(self.instance.class().is_a(class.as_str())),
-            Source::Constant(_) => None,
+            Source::Embedded { .. } | Source::Constant(_) => None,
             Source::Property { index, name } => match self.value(*index, name.as_str()) {
                 CimValue::Instance(instance) => Some(instance.class().is_a(class.as_str())),
                 CimValue::RawInstance(instance) => Some(instance.class_name == *class),

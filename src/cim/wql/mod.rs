@@ -18,6 +18,7 @@ mod cursor;
 mod display;
 mod error;
 mod evaluate;
+mod event;
 mod like;
 mod parse;
 mod scalar;
@@ -26,6 +27,7 @@ pub use ast::{
     AssociatorsOf, Comparison, Expression, Literal, Operand, Projection, PropertyReference, Query, ReferencesOf,
     Select, SystemProperty,
 };
-pub use bind::BoundQuery;
+pub use bind::{BoundQuery, Candidates};
 pub use error::WqlError;
 pub use evaluate::SystemProperties;
+pub use event::EventQuery;

@@ -4,8 +4,8 @@ use std::str::FromStr;
 
 use super::cursor::Cursor;
 use super::{
-    AssociatorsOf, Comparison, Expression, Literal, Operand, Projection, PropertyReference, Query, ReferencesOf,
-    Select, WqlError,
+    AssociatorsOf, Comparison, EventQuery, Expression, Literal, Operand, Projection, PropertyReference, Query,
+    ReferencesOf, Select, WqlError,
 };
 use crate::cim::{ClassName, ObjectPath, PropertyName};
 
@@ -19,10 +19,22 @@ impl FromStr for Query {
 
     /// Parses a query. Keywords are taken in any case; a final semicolon is not part of WQL.
     fn from_str(text: &str) -> Result<Self, WqlError> {
-        let mut parser = Parser { cursor: Cursor::new(text), depth: 0, conditions: 0 };
+        let mut parser = Parser::new(text);
         let query = parser.query()?;
-        if parser.cursor.at_end() { Ok(query) } else { Err(parser.cursor.expected("the end of the query")) }
+        parser.end()?;
+        Ok(query)
     }
+}
+
+/// Parses an event query.
+pub(super) fn event_query(text: &str) -> Result<EventQuery, WqlError> {
+    let mut parser = Parser::new(text);
+    parser.cursor.keyword("SELECT")?;
+    let (projection, class) = parser.list_and_class()?;
+    let within = if parser.cursor.eat_keyword("WITHIN") { Some(parser.seconds()?) } else { None };
+    let filter = parser.filter()?;
+    parser.end()?;
+    Ok(EventQuery { select: Select { projection, class, filter }, within })
 }
 
 struct Parser<'a> {
@@ -32,6 +44,27 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
+    fn new(text: &'a str) -> Self {
+        Self { cursor: Cursor::new(text), depth: 0, conditions: 0 }
+    }
+
+    fn end(&self) -> Result<(), WqlError> {
+        if self.cursor.at_end() { Ok(()) } else { Err(self.cursor.expected("the end of the query")) }
+    }
+
+    /// The number behind `WITHIN`.
+    fn seconds(&mut self) -> Result<f64, WqlError> {
+        let before = self.cursor.clone();
+        let seconds = if self.cursor.at_number() { Some(self.cursor.number()?) } else { None };
+        match seconds {
+            Some(Literal::Real(seconds)) if seconds >= 0.0 => Ok(seconds),
+            Some(Literal::Integer(seconds)) if u32::try_from(seconds).is_ok() => {
+                Ok(u32::try_from(seconds).map_or(0.0, f64::from))
+            }
+            _ => Err(before.expected("a number of seconds")),
+        }
+    }
+
     fn query(&mut self) -> Result<Query, WqlError> {
         if self.cursor.eat_keyword("SELECT") {
             return self.select().map(Query::Select);
@@ -51,6 +84,21 @@ impl<'a> Parser<'a> {
     }
 
     fn select(&mut self) -> Result<Select, WqlError> {
+        let (projection, class) = self.list_and_class()?;
+        let filter = self.filter()?;
+        Ok(Select { projection, class, filter })
+    }
+
+    /// The condition, if there is one.
+    fn filter(&mut self) -> Result<Option<Expression>, WqlError> {
+        self.refuse_event_clauses()?;
+        let filter = if self.cursor.eat_keyword("WHERE") { Some(self.or()?) } else { None };
+        self.refuse_event_clauses()?;
+        Ok(filter)
+    }
+
+    /// What stands between `SELECT` and the condition.
+    fn list_and_class(&mut self) -> Result<(Projection, ClassName), WqlError> {
         let projection = if self.cursor.eat("*") {
             Projection::All
         } else {
@@ -64,11 +112,7 @@ impl<'a> Parser<'a> {
         if self.cursor.at_keyword("META_CLASS") {
             return Err(self.not_supported("a query for classes (meta_class)"));
         }
-        let class = ClassName::new(self.cursor.name("a class name")?);
-        self.refuse_event_clauses()?;
-        let filter = if self.cursor.eat_keyword("WHERE") { Some(self.or()?) } else { None };
-        self.refuse_event_clauses()?;
-        Ok(Select { projection, class, filter })
+        Ok((projection, ClassName::new(self.cursor.name("a class name")?)))
     }
 
     /// `WITHIN`, `GROUP` and `HAVING` belong to event queries, which a subscription takes, not an enumeration.

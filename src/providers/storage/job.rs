@@ -11,14 +11,14 @@ use super::extended_status::code;
 use super::object::Object;
 
 /// What all jobs have in common.
-pub(super) fn template(class: &Arc<ClassDeclaration>) -> Result<CimInstance, CimError> {
+pub(in crate::providers) fn template(class: &Arc<ClassDeclaration>) -> Result<CimInstance, CimError> {
     // 2: the times are in UTC.
     InstanceBuilder::new(class).set("LocalOrUtcTime", 2_u16).build()
 }
 
 /// The instance of a job (`snapshot-semantics.md` §5 and §7): a failure is state 10 with code and
 /// sentence, there is no error object.
-pub(super) fn instance(
+pub(in crate::providers) fn instance(
     template: &CimInstance,
     job: &Job,
     retention: Duration,

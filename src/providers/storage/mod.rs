@@ -15,4 +15,9 @@ mod pool;
 mod registration;
 mod volume;
 
+pub(super) use job::{instance as job_instance, template as job_template};
+pub(super) use object::NAMESPACE;
 pub use registration::register;
+
+/// Class of the jobs that copy volumes.
+pub(super) const JOB: &str = "MSFT_SMJob";

@@ -7,7 +7,7 @@ use crate::engine::{JobKind, View};
 use crate::time::Guid;
 
 /// The namespace as the schema spells it.
-pub(super) const NAMESPACE: &str = "root/Microsoft/Windows/Storage/SM";
+pub(in crate::providers) const NAMESPACE: &str = "root/Microsoft/Windows/Storage/SM";
 
 /// The key of every class that is no association.
 pub(super) const OBJECT_ID: &str = "ObjectId";
