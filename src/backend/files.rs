@@ -356,7 +356,9 @@ impl Hypervisor for FilesHypervisor {
                     on_thread("recover", &CancellationToken::new(), move |_| destroy(&root, &requests)).await?;
                     Ok(Recovery::Finished(Vec::new()))
                 }
-                Operation::Destroy(_) | Operation::ChangeState { .. } => Ok(Recovery::RolledBack),
+                Operation::Destroy(_) | Operation::ChangeState { .. } | Operation::Merge { .. } => {
+                    Ok(Recovery::RolledBack)
+                }
             }
         })
     }

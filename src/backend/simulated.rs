@@ -523,7 +523,10 @@ impl Hypervisor for SimulatedHypervisor {
                     self.destroy(requests);
                     Ok(Recovery::Finished(Vec::new()))
                 }
-                Operation::Apply(_) | Operation::Destroy(_) | Operation::ChangeState { .. } => Ok(Recovery::RolledBack),
+                Operation::Apply(_)
+                | Operation::Destroy(_)
+                | Operation::ChangeState { .. }
+                | Operation::Merge { .. } => Ok(Recovery::RolledBack),
             }
         })
     }

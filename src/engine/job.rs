@@ -23,6 +23,8 @@ pub enum JobKind {
     ChangeState,
     /// Copies a volume.
     CopyVolume,
+    /// Merges what snapshots that are gone have left in the disks of a system.
+    MergeDisks,
 }
 
 impl JobKind {
@@ -36,13 +38,14 @@ impl JobKind {
             Self::ClearSnapshotState => 73,
             Self::ChangeState => 2,
             Self::CopyVolume => 0,
+            Self::MergeDisks => 50,
         }
     }
 
-    /// True for jobs that can be cancelled once they run, because what they do can be undone.
+    /// True for jobs that can be cancelled once they run, because what they do can be undone or be left half done.
     #[must_use]
     pub const fn can_be_undone(self) -> bool {
-        matches!(self, Self::CreateSnapshot | Self::ApplySnapshot | Self::CopyVolume)
+        matches!(self, Self::CreateSnapshot | Self::ApplySnapshot | Self::CopyVolume | Self::MergeDisks)
     }
 }
 
@@ -223,6 +226,11 @@ pub enum Work {
         name: SmolStr,
         /// The call to the back-end.
         request: VolumeSnapshotRequest,
+    },
+    /// Merges what snapshots that are gone have left in the disks of a system.
+    MergeDisks {
+        /// The system.
+        system: Guid,
     },
 }
 

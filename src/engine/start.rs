@@ -157,6 +157,7 @@ impl Inner {
         self.show_foreign(machines).await?;
         self.refresh_volumes().await?;
         self.sweep_jobs().await?;
+        self.merge_at_start().await;
         let view = self.view();
         info!(
             systems = view.systems().count(),

@@ -77,7 +77,7 @@ impl Work {
                 of(snapshots).into_iter().chain(requests.iter().map(|request| request.machine)).collect()
             }
             Self::ClearState { snapshot } => of(&[*snapshot]),
-            Self::ChangeState { system, .. } => vec![*system],
+            Self::ChangeState { system, .. } | Self::MergeDisks { system } => vec![*system],
             Self::CopyVolume { .. } => Vec::new(),
         };
         systems.sort_unstable();
@@ -134,6 +134,9 @@ impl Work {
             Self::CopyVolume { source, .. } => {
                 view.volume(*source).ok_or_else(|| gone("volume"))?;
             }
+            Self::MergeDisks { system } => {
+                view.system(*system).ok_or_else(|| gone("virtual machine"))?;
+            }
         }
         self.call(view).ok_or_else(|| gone("snapshot"))
     }
@@ -162,6 +165,7 @@ impl Work {
                 leads_to: requested.leads_to(),
             },
             Self::CopyVolume { request, .. } => Call::CopyVolume(request.clone()),
+            Self::MergeDisks { system } => Call::Operation(Operation::Merge { machine: *system }),
         })
     }
 
@@ -171,6 +175,7 @@ impl Work {
             Self::Create { .. } => Some(Activity::CreatingSnapshot),
             Self::Apply { .. } => Some(Activity::ApplyingSnapshot),
             Self::Destroy { .. } => Some(Activity::DeletingSnapshot),
+            Self::MergeDisks { .. } => Some(Activity::MergingDisks),
             _ => None,
         };
         for id in self.systems(draft.view()) {
@@ -424,6 +429,9 @@ impl Inner {
             }
             Call::Operation(Operation::Destroy(requests)) => {
                 self.hypervisor.destroy_snapshots(requests, control).await.map(|()| CallResult::Done)
+            }
+            Call::Operation(Operation::Merge { machine }) => {
+                self.hypervisor.merge_disks(*machine, control).await.map(|()| CallResult::Done)
             }
             Call::ClearMemory(request) => self.hypervisor.clear_memory(request).await.map(|()| CallResult::Done),
             Call::Operation(Operation::ChangeState { machine, action })

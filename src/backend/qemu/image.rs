@@ -89,6 +89,18 @@ impl ImageTool {
             .map_err(|error| BackendError::new(STEP, Cause::Failed(format!("{}: {error}", image.display()))))
     }
 
+    /// What lies in a layer, whether it is in use or not. Its layout is told and not guessed: the guest decides what a
+    /// raw disk begins with.
+    ///
+    /// # Errors
+    /// A [`BackendError`] when it cannot be read.
+    pub(super) async fn info_of(&self, layer: &DiskLayer) -> Result<ImageInfo, BackendError> {
+        const STEP: &str = "read the disk";
+        let text = self.run(STEP, &layer.file, &["info", "-U", "--output=json", "-f", layer.driver()]).await?;
+        serde_json::from_slice(&text)
+            .map_err(|error| BackendError::new(STEP, Cause::Failed(format!("{}: {error}", layer.file.display()))))
+    }
+
     /// Makes an empty image of `size` bytes above another one, which may be in use.
     ///
     /// # Errors

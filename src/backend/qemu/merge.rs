@@ -84,14 +84,60 @@ impl Overlays {
         job: Guid,
         control: &StepControl,
     ) -> Result<(), BackendError> {
+        self.give_up_snapshot(snapshot)?;
+        self.tidy(monitor, job, control).await
+    }
+
+    /// Gives up a snapshot of all disks and removes what nobody needs any more, but merges nothing: see
+    /// [`Overlays::is_untidy`]. One that is gone is no error.
+    ///
+    /// # Errors
+    /// A [`BackendError`]. The snapshot is given up unless the first store failed.
+    pub async fn forget(&self, monitor: Option<&Monitor>, snapshot: Guid) -> Result<(), BackendError> {
+        self.give_up_snapshot(snapshot)?;
+        if let Some(monitor) = monitor {
+            self.reconcile(monitor).await?;
+        }
+        self.sweep(monitor).await
+    }
+
+    fn give_up_snapshot(&self, snapshot: Guid) -> Result<(), BackendError> {
         let mut state = MachineLayers::load(&self.directory)?;
         let count = |state: &MachineLayers| -> usize { state.disks.values().map(|disk| disk.frozen.len()).sum() };
         let before = count(&state);
         state.disks.values_mut().for_each(|disk| drop(disk.frozen.remove(&snapshot)));
-        if count(&state) != before {
-            state.store(&self.directory)?;
+        if count(&state) == before { Ok(()) } else { state.store(&self.directory) }
+    }
+
+    /// True when [`Overlays::tidy`] has something to do.
+    ///
+    /// # Errors
+    /// A [`BackendError`] when that is not known.
+    pub async fn is_untidy(&self) -> Result<bool, BackendError> {
+        self.next_task(Some(self.machine)).await.map(|task| task.is_some())
+    }
+
+    /// How much each merge that is to be done will copy, in bytes and in their order, as far as that is known now.
+    async fn weights(&self) -> Result<Vec<u64>, BackendError> {
+        let mut weights = Vec::new();
+        for mut disk in MachineLayers::load(&self.directory)?.disks.into_values() {
+            let mut parents = self.parents(&disk).await?;
+            loop {
+                let gone = if let Some(file) = parents.superfluous(&disk).cloned() {
+                    file
+                } else if let Some((top, base)) = parents.mergeable(&disk) {
+                    weights.push(self.images.info_of(&disk.layer(&top)).await?.actual_size);
+                    disk.replace(&top, &base);
+                    parents.0.values_mut().filter(|below| **below == top).for_each(|below| base.clone_into(below));
+                    top
+                } else {
+                    break;
+                };
+                parents.0.remove(&gone);
+                disk.overlays.retain(|overlay| *overlay != gone);
+            }
         }
-        self.tidy(monitor, job, control).await
+        Ok(weights)
     }
 
     /// Removes every overlay that nobody needs and merges every file that is needed for one other only. A merge that an
@@ -106,10 +152,18 @@ impl Overlays {
         if let Some(monitor) = monitor {
             self.reconcile(monitor).await?;
         }
+        let weights = self.weights().await?;
+        let total = weights.iter().sum();
+        let (mut begin, mut weights) = (0, weights.into_iter());
         while let Some((disk, task)) = self.next_task(Some(job)).await? {
             let result = match task {
                 Task::Drop(file) => self.drop_layer(monitor, &disk, &file).await,
-                Task::Merge(merge) => self.merge(monitor, &disk, &merge, control).await,
+                Task::Merge(merge) => {
+                    let weight = weights.next().unwrap_or(0);
+                    let part = control.part(begin, weight, total);
+                    begin = begin.saturating_add(weight);
+                    self.merge(monitor, &disk, &merge, &part).await
+                }
             };
             result.map_err(|error| error.on_disk(disk))?;
         }
@@ -212,6 +266,9 @@ impl Overlays {
         merge: &Merge,
         control: &StepControl,
     ) -> Result<(), BackendError> {
+        if self.layers(disk)?.merge.is_none() {
+            self.check_space(disk, merge).await?;
+        }
         self.update(disk, |layers| layers.merge = Some(merge.clone()))?;
         let layers = self.layers(disk)?;
         let merged = match monitor {
@@ -237,6 +294,15 @@ impl Overlays {
             monitor.dismiss(merge.job).await.map_err(failed)?;
         }
         self.relink(disk, merge).await
+    }
+
+    /// What `base` may take in must fit. A file that has all its room already takes no more.
+    async fn check_space(&self, disk: &str, merge: &Merge) -> Result<(), BackendError> {
+        let layers = self.layers(disk)?;
+        let top = self.images.info_of(&layers.layer(&merge.top)).await?;
+        let base = self.images.info_of(&layers.layer(&merge.base)).await?;
+        let needed = top.actual_size.min(base.virtual_size.saturating_sub(base.actual_size));
+        if needed == 0 { Ok(()) } else { copy::check_space("check the space for the merge", &merge.base, needed) }
     }
 
     /// Lays what still lies on `top` on `base`, and makes `base` what `top` was.

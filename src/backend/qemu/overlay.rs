@@ -99,6 +99,26 @@ impl Overlays {
         Ok(layers.and_then(|layers| layers.frozen.get(&snapshot).map(|file| layers.layer(file))))
     }
 
+    /// True when the file that a snapshot of a disk is, and everything below it, is there.
+    ///
+    /// # Errors
+    /// A [`BackendError`] when it cannot be found out.
+    pub async fn is_whole(&self, disk: &str, snapshot: Guid) -> Result<bool, BackendError> {
+        let state = MachineLayers::load(&self.directory)?;
+        let Some(layers) = state.disks.get(disk) else { return Ok(false) };
+        let mut next = layers.frozen.get(&snapshot).cloned();
+        let known = next.is_some();
+        // As many steps as there are files: a chain that is longer goes round in a circle.
+        for _ in 0..=layers.overlays.len() {
+            let Some(file) = next else { return Ok(known) };
+            if !file.is_file() {
+                return Ok(false);
+            }
+            next = self.images.info_of(&layers.layer(&file)).await?.full_backing_filename;
+        }
+        Ok(next.is_none())
+    }
+
     /// The files that are overlays of ours.
     ///
     /// # Errors
@@ -227,7 +247,7 @@ impl Overlays {
         let made = async {
             std::fs::create_dir_all(&directory).map_err(|error| BackendError::io(STEP, &directory, error))?;
             copy::sync_directory(STEP, &self.directory)?;
-            let size = self.images.info(&below.file).await?.virtual_size;
+            let size = self.images.info_of(below).await?.virtual_size;
             self.images.create_overlay(&file, below, size).await?;
             sync_file(STEP, &file)?;
             copy::sync_directory(STEP, &directory)
@@ -260,7 +280,7 @@ impl Overlays {
     pub(super) async fn parents(&self, disk: &DiskLayers) -> Result<super::layers::Parents, BackendError> {
         let mut parents = super::layers::Parents::default();
         for file in &disk.overlays {
-            match self.images.info(file).await {
+            match self.images.info_of(&disk.layer(file)).await {
                 Ok(info) => {
                     if let Some(below) = info.full_backing_filename {
                         // The same file may be written in another way there.
