@@ -280,7 +280,7 @@ async fn a_machine_that_is_off_or_saved_is_taken_applied_and_merged_with_its_raw
     house.change(RequestedState::Enabled).await;
     house.mark(2).await;
     house.change(RequestedState::Disabled).await;
-    let off = house.take(SnapshotType::DiskOnly).await;
+    let off = house.take(SnapshotType::Disk).await;
     house.change(RequestedState::Enabled).await;
     house.mark(3).await;
     house.change(RequestedState::Disabled).await;
@@ -311,7 +311,7 @@ async fn a_merge_is_seen_and_can_be_cancelled() {
     let mut house = House::new(true).await;
     house.change(RequestedState::Enabled).await;
     house.mark(1).await;
-    let snapshot = house.take(SnapshotType::DiskOnly).await;
+    let snapshot = house.take(SnapshotType::Disk).await;
     house.write(1, 1, SIZE - 1, 7).await;
     let job = job_of(house.engine().destroy_snapshot(snapshot, USER).await);
     // Slow enough for what follows.
@@ -338,7 +338,7 @@ async fn a_merge_is_seen_and_can_be_cancelled() {
     assert_eq!(house.engine().view().system(guid(WEB)).unwrap().activity, None);
 
     // The next job on the machine lets it begin again.
-    let again = house.take(SnapshotType::DiskOnly).await;
+    let again = house.take(SnapshotType::Disk).await;
     let merge = house.merge(2).await;
     assert_eq!(wait(house.engine(), merge).await.state, JobState::Completed);
     assert_eq!((house.layers(), house.now(), house.at(again)), (1, expected.clone(), expected));

@@ -7,11 +7,11 @@ use super::*;
 #[tokio::test]
 async fn a_raw_disk_is_refused_by_name_where_overlays_are_not_allowed() {
     let mut house = House::new(false).await;
-    let job = house.try_take(SnapshotType::DiskOnly, false).await;
+    let job = house.try_take(SnapshotType::Disk, false).await;
     let failure = job.failure.clone().unwrap();
     assert_eq!(failure.failure.number(), 32770);
     assert!(failure.description.contains("disk data: ") && failure.description.contains("raw"), "{failure:?}");
-    let job = house.try_take(SnapshotType::DiskOnly, true).await;
+    let job = house.try_take(SnapshotType::Disk, true).await;
     let view = house.engine().view();
     assert_eq!(view.snapshot(made(&job)).unwrap().skipped_disks, ["data"]);
     assert_eq!((house.layers(), house.tags()), (0, 1));
@@ -20,7 +20,7 @@ async fn a_raw_disk_is_refused_by_name_where_overlays_are_not_allowed() {
     // What was made when they were allowed stays usable.
     house.allowed = true;
     house.open().await;
-    let snapshot = house.take(SnapshotType::DiskOnly).await;
+    let snapshot = house.take(SnapshotType::Disk).await;
     house.close().await;
     house.allowed = false;
     house.open().await;
@@ -38,8 +38,8 @@ async fn a_raw_disk_is_refused_by_name_where_overlays_are_not_allowed() {
 #[tokio::test]
 async fn a_snapshot_without_one_of_its_layers_is_missing_until_it_is_back() {
     let mut house = House::new(true).await;
-    let first = house.take(SnapshotType::DiskOnly).await;
-    let second = house.take(SnapshotType::DiskOnly).await;
+    let first = house.take(SnapshotType::Disk).await;
+    let second = house.take(SnapshotType::Disk).await;
     house.close().await;
     let layer = house.overlays().image("data", second).unwrap().unwrap().file;
     let away = house.path("away");
@@ -59,7 +59,7 @@ async fn a_guest_that_a_merge_has_stopped_goes_on_after_a_restart() {
     let mut house = House::new(true).await;
     house.change(RequestedState::Enabled).await;
     house.mark(1).await;
-    let snapshot = house.take(SnapshotType::DiskOnly).await;
+    let snapshot = house.take(SnapshotType::Disk).await;
     house.close().await;
     let guest = house.guest.clone().unwrap();
     guest.execute(qmp::stop {}, LONG).await.unwrap();
