@@ -64,15 +64,13 @@ impl HttpSink {
             let body = body.map_or_else(|_| String::new(), |body| decode(&body.to_bytes()));
             Ok(SinkReply { status, body })
         };
-        tokio::pin!(connection);
+        tokio::pin!(connection, conversation);
         tokio::select! {
             biased;
-            reply = conversation => reply,
-            // What breaks the connection is seen by the conversation, except when it has not begun.
-            ended = &mut connection => {
-                ended.map_err(failed)?;
-                Err(failed("the sink closed the connection"))
-            }
+            reply = &mut conversation => reply,
+            // A sink that closes the connection may have answered before: the answer waits for its reader. What
+            // broke the connection is an error of the conversation too.
+            _ = &mut connection => conversation.await,
         }
     }
 }

@@ -96,7 +96,8 @@ class Disk:
             return counter, "needs_recovery" in call("dumpe2fs", "-h", raw).split()
 
     def counter(self, tag=None):
-        return self.facts(tag)[0]
+        with tempfile.TemporaryDirectory() as directory:
+            return int(call("debugfs", "-R", "cat /count", self.raw(directory, tag)).split()[0])
 
     def needs_recovery(self, tag=None):
         return self.facts(tag)[1]
@@ -108,12 +109,17 @@ class Disk:
         """The names of the snapshots inside the disk."""
         return sorted(one["name"] for one in self.info().get("snapshots", []))
 
-    def check(self, running=False):
-        """`qemu-img check`: no error, and no leak. Of a machine that runs only while its guest stands still."""
+    def check(self, running=False, leaks=False):
+        """`qemu-img check`: no error, and no leak. Of a machine that runs only while its guest stands still.
+
+        QEMU that is killed may leave clusters that nobody uses (`leaks`) until the machine is started again.
+        """
         command = ["qemu-img", "check", *(["-U"] if running else []), "--output=json", str(self.path)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         report = json.loads(done.stdout or "{}")
         broken = {name: report[name] for name in ("corruptions", "check-errors", "leaks") if report.get(name)}
+        if leaks and done.returncode == 3 and set(broken) == {"leaks"}:
+            return
         if done.returncode or broken:
             raise AssertionError(f"{self.path}: check ended with {done.returncode}, {broken} {done.stderr}")
 

@@ -174,7 +174,9 @@ class Eventing(unittest.TestCase):
         self.assertTrue(starts, steps)
         self.assertEqual([100] * jobs, ends, steps)
         self.assertGreaterEqual(len(between), 3 * jobs, steps)
-        self.assertEqual(len(steps), len(set(zip(self.numbers(steps), steps))), f"an event came twice: {steps}")
+        # Acceptance and beginning of a job look the same; everything behind them comes once.
+        later = [one for one in zip(self.numbers(steps), steps) if one[1][1] > 0]
+        self.assertEqual(len(later), len(set(later)), f"an event came twice: {steps}")
 
     @staticmethod
     def numbers(steps):

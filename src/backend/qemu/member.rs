@@ -434,8 +434,25 @@ pub(super) async fn remove_tags(
     disks: &[(&str, &Path)],
     tag: &str,
 ) -> Result<(), BackendError> {
+    let monitor = machine.monitor().await?;
+    match remove_through(machine, monitor.as_ref(), disks, tag).await {
+        // The process has died meanwhile: what is left is done without it.
+        Err(_) if monitor.is_some_and(|monitor| monitor.is_closed()) => {
+            let monitor = machine.monitor().await?;
+            remove_through(machine, monitor.as_ref(), disks, tag).await
+        }
+        ended => ended,
+    }
+}
+
+async fn remove_through(
+    machine: &Arc<Machine>,
+    monitor: Option<&Monitor>,
+    disks: &[(&str, &Path)],
+    tag: &str,
+) -> Result<(), BackendError> {
     const STEP: &str = "remove the snapshot inside the disk";
-    let Some(monitor) = machine.monitor().await? else {
+    let Some(monitor) = monitor else {
         for (name, path) in disks {
             machine.images.remove(path, tag).await.map_err(|error| error.on_disk(*name))?;
         }

@@ -17,10 +17,11 @@ use super::QemuHypervisor;
 use super::files::{remove_directory, rename_durably, write_durably};
 use super::launch::Launch;
 use super::machine::{MEMORY, Machine};
-use super::member::release;
+use super::member::{reclaim, release};
 use super::memory::{self, MemoryPlan};
 use super::monitor::{Monitor, MonitorError};
 use super::process;
+use super::recover::is_own;
 use super::settings::Accelerator;
 
 /// Name of the file that says how a machine is, or was, launched.
@@ -146,6 +147,9 @@ impl QemuHypervisor {
             remove_directory(STEP, &machine.saved_used())?;
             today
         };
+        if process::was_killed(&machine.directory) {
+            tidy(machine).await;
+        }
         let started = self.start_process(machine, &launch, from_saved).await;
         match started {
             Err(error) if self.may_translate(&launch) && !from_saved => {
@@ -276,6 +280,15 @@ async fn write_saved(
     plan.finish().await?;
     launch.memory = plan.layout;
     write_durably(STEP, &next.join(LAUNCH), launch.to_text()?.as_bytes())
+}
+
+/// Gives back what the killed process of a machine had taken of its disks. Without it the space is lost, nothing else.
+async fn tidy(machine: &Arc<Machine>) {
+    let own = machine.definition.disks.iter().filter(|disk| is_own(disk));
+    let disks: Vec<(&str, &Path)> = own.map(|disk| (disk.name.as_str(), disk.path.as_path())).collect();
+    if let Err(error) = reclaim(machine, &disks).await {
+        tracing::warn!(machine = %machine.definition.id, %error, "Space on the disks stays taken");
+    }
 }
 
 /// What needs no more than a command.

@@ -27,6 +27,11 @@ pub(super) fn is_alive(directory: &Path) -> bool {
     rustix::process::fcntl_getlk(&file, &Flock::from(FlockType::WriteLock)).is_ok_and(|holder| holder.is_some())
 }
 
+/// True when the last process of the machine in `directory` was killed: one that ends by itself takes its PID file along.
+pub(super) fn was_killed(directory: &Path) -> bool {
+    directory.join(PID_FILE).exists() && !is_alive(directory)
+}
+
 /// Runs `program` until it has become a machine of its own.
 ///
 /// # Errors

@@ -207,7 +207,8 @@ fn machines_of(operation: &Operation) -> Vec<Guid> {
     }
 }
 
-fn is_own(disk: &super::super::DiskDefinition) -> bool {
+/// True for a disk that can hold tags.
+pub(super) fn is_own(disk: &super::super::DiskDefinition) -> bool {
     disk.format == super::super::DiskFormat::Qcow2 && !disk.pass_through && !disk.read_only
 }
 
