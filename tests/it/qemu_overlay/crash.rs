@@ -369,7 +369,8 @@ async fn any_instant() {
             house.write(place, u8::try_from(random(250)).unwrap()).await;
         }
         let delay = Duration::from_millis(random(120));
-        let victim = *house.taken.keys().nth(usize::try_from(random(house.taken.len() as u64)).unwrap()).unwrap();
+        let count = u64::try_from(house.taken.len()).unwrap();
+        let victim = *house.taken.keys().nth(usize::try_from(random(count)).unwrap()).unwrap();
         let running = Running::start(&mut house, Some(victim), Arc::new(NoJournal));
         tokio::time::sleep(delay).await;
         if random(2) == 0 {
