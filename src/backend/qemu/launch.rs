@@ -11,7 +11,10 @@ use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
 use super::super::{BackendError, Cause, DiskFormat, LaunchedMachine, MachineDefinition};
+use super::layers::DiskLayer;
+use super::overlay::Overlays;
 use super::process::PID_FILE;
+use super::raw::has_layers;
 use super::settings::{Accelerator, QemuSettings};
 
 /// Name of the monitor's socket in the directory of a machine.
@@ -65,23 +68,32 @@ pub(super) struct Launch {
 }
 
 impl Launch {
-    /// The launch of a machine as it is defined today.
+    /// The launch of a machine as it is defined today, a raw disk with the layer that is written to.
     ///
     /// # Errors
-    /// A [`BackendError`] when QEMU cannot be asked for its machine types.
+    /// A [`BackendError`] when QEMU cannot be asked for its machine types, or the layers of a disk are not known.
     pub(super) async fn today(
         definition: &MachineDefinition,
         machine: &LaunchedMachine,
         settings: &QemuSettings,
         directory: &Path,
     ) -> Result<Self, BackendError> {
-        let disks = definition.disks.iter().map(|disk| LaunchDisk {
-            name: disk.name.clone(),
-            path: disk.path.clone(),
-            format: disk.format,
-            read_only: disk.read_only,
-            pass_through: disk.pass_through,
-        });
+        let overlays = Overlays::new(definition.id, directory, &settings.image_tool);
+        let mut disks = Vec::new();
+        for disk in &definition.disks {
+            let layer = if has_layers(disk) {
+                overlays.active(disk)?
+            } else {
+                DiskLayer { file: disk.path.clone(), format: disk.format }
+            };
+            disks.push(LaunchDisk {
+                name: disk.name.clone(),
+                path: layer.file,
+                format: layer.format,
+                read_only: disk.read_only,
+                pass_through: disk.pass_through,
+            });
+        }
         Ok(Self {
             machine: pinned_type(&machine.machine, &settings.program, directory).await?,
             accelerator: match settings.accelerator {
@@ -92,7 +104,7 @@ impl Launch {
             cpu: machine.cpu.clone(),
             memory_mb: definition.memory_mb,
             processors: definition.processors,
-            disks: disks.collect(),
+            disks,
             kernel: machine.kernel.clone(),
             initrd: machine.initrd.clone(),
             append: machine.append.clone(),
