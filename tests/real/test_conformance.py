@@ -5,6 +5,7 @@ import json
 import pathlib
 import queue
 import re
+import shlex
 import subprocess
 import tempfile
 import unittest
@@ -12,6 +13,7 @@ import unittest
 import breakages
 import server
 
+PAGE = server.ROOT / "docs" / "conformance.md"
 SEMANTICS = server.ROOT / "docs" / "semantics.md"
 ROWS = [f"C{number:03}" for number in range(1, 188)]
 #: Fewer rows than this may be other than a pass.
@@ -133,6 +135,36 @@ class Conformance(unittest.TestCase):
             code, report = run(proxy.url, demo, "--rule", "C094")
         self.assertEqual((1, {"C094"}), (code, failed(report)))
         self.assertIn("CreateSnapshot_RESULT", report["rows"][0]["exchanges"][-1]["came"])
+
+    def test_the_page_word_for_word(self):
+        """In a network namespace of its own, where the default ports of the demo are free."""
+        first, commands, settings, again = re.findall(r"(?ms)^```sh\n(.*?)^```", PAGE.read_text())
+        start = "cargo run --release -- "
+        self.assertTrue(first.startswith(start), first)
+        home = pathlib.Path(self.directory())
+        program = pathlib.Path(server.BINARY).resolve()
+        work = home / "clone"
+        (work / "target").mkdir(parents=True)
+        (work / "target" / "release").symlink_to(program.parent)
+        demo = f"""{shlex.quote(str(program))} {first.removeprefix(start).strip()} >> demo.log 2>&1 &
+demo=$!
+for _ in $(seq 300); do (exec 3<> /dev/tcp/127.0.0.1/5986) 2>/dev/null && break; sleep 0.1; done
+"""
+        stop = "kill $demo; wait $demo || true\n"
+        script = "set -euo pipefail\nip link set lo up\n" + demo + commands + stop + settings + demo + again + stop
+        environment = {**server.clean_environment(home), "HOME": str(home)}
+        environment["PATH"] = f"{environment['PATH']}:/usr/sbin:/sbin"
+        command = ["unshare", "--net", "bash", "-c", script]
+        done = subprocess.run(
+            command, cwd=work, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=180, env=environment
+        )
+        said = done.stdout + done.stderr + (work / "demo.log").read_text()
+        self.assertEqual(0, done.returncode, said)
+        tables = re.findall(r"(?m)^(\d+) rows: (\d+) pass, 0 fail, (\d+) not offered, (\d+) not applicable; ", done.stdout)
+        self.assertEqual(["187", "2", "187"], [table[0] for table in tables], said)
+        self.assertGreater(int(tables[2][1]), int(tables[0][1]), "more rows can be tried with the profile")
+        self.assertIn('tests="187" failures="0"', (work / "conformance.xml").read_text())
+        self.assertEqual(["C134"], [row["id"] for row in json.loads((work / "C134.json").read_text())["rows"]])
 
     def test_broken_servers_fail_exactly_there(self):
         self.assertGreaterEqual(len(breakages.BREAKAGES), 25)
