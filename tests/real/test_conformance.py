@@ -98,7 +98,7 @@ class Conformance(unittest.TestCase):
 
     def test_a_demo_with_everything_a_profile_can_name(self):
         settings = (
-            "EnumerationTimeoutms = 1500\nMaxPacketRetrievalTimeSeconds = 2\nMaxConcurrentOperationsPerUser = 40\n"
+            "EnumerationTimeoutms = 2000\nMaxPacketRetrievalTimeSeconds = 2\nMaxConcurrentOperationsPerUser = 30\n"
             '[events]\npush_hosts = ["127.0.0.1"]'
         )
         demo = self.demo(settings, "--strict")
@@ -171,7 +171,7 @@ for _ in $(seq 300); do (exec 3<> /dev/tcp/127.0.0.1/5986) 2>/dev/null && break;
         # What a server pushes does not come by the proxy: without a sink there is less to wait for.
         profile = self.profile('[limits]\nmessage_ids = 100\nwait_seconds = 1\n[events]\nsink = ""\n')
         # What a broken run leaves open must be gone when the next one opens as much as it may.
-        settings = "MaxConcurrentOperationsPerUser = 60\nEnumerationTimeoutms = 1500\n[jobs]\nretention_seconds = 5"
+        settings = "MaxConcurrentOperationsPerUser = 60\nEnumerationTimeoutms = 3000\n[jobs]\nretention_seconds = 5"
         demos = queue.SimpleQueue()
         for _ in range(WORKERS):
             demos.put(self.demo(settings))

@@ -1,6 +1,6 @@
 //! Part D: enumeration (DSP0226 clause 8).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::super::case::{Case, Checked, MAX_PULLS, Stop};
 use super::super::message::{CONFIG, ENUMERATION, Message, SELECTOR_FILTER, WQL, escaped, filter};
@@ -220,7 +220,7 @@ async fn max_time(case: &mut Case) -> Checked {
     };
     let uri = wmi_uri(&namespace, &class);
     let context = case.open(&Message::enumerate(&uri, "")).await?;
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     let pull = Message::pull(&uri, &context, "<n:MaxTime>PT2S</n:MaxTime><n:MaxElements>1000</n:MaxElements>");
     let answer = case.send(&pull).await?;
     let taken = begun.elapsed();
@@ -413,6 +413,7 @@ async fn quota(case: &mut Case) -> Checked {
     let message = case.numerous_plain();
     let mut contexts = Vec::new();
     let mut reached = false;
+    let begun = Instant::now();
     for _ in 0..=limit {
         let answer = case.send(&message).await?;
         let context = answer.context();
@@ -423,8 +424,16 @@ async fn quota(case: &mut Case) -> Checked {
         case.exchanges.pop();
         contexts.push(context);
     }
+    let taken = begun.elapsed();
     for context in &contexts {
         case.tidy(context).await;
+    }
+    // The first are gone before the last is there when opening them all takes longer than an idle one lives.
+    let life = case.subject.setting("Service/EnumerationTimeoutms").map(Duration::from_millis);
+    if !reached && life.is_some_and(|life| taken >= life) {
+        return Err(Stop::NotApplicable(format!(
+            "opening {limit} enumerations takes longer than EnumerationTimeoutms"
+        )));
     }
     if !reached {
         case.send(&message).await?;
