@@ -151,7 +151,9 @@ demo=$!
 for _ in $(seq 300); do (exec 3<> /dev/tcp/127.0.0.1/5986) 2>/dev/null && break; sleep 0.1; done
 """
         stop = "kill $demo; wait $demo || true\n"
-        script = "set -euo pipefail\nip link set lo up\n" + demo + commands + stop + settings + demo + again + stop
+        trap = "trap 'kill $demo || true' EXIT\n"
+        script = "set -euo pipefail\nip link set lo up\n"
+        script += demo + trap + commands + stop + settings + demo + again + stop + "trap - EXIT\n"
         environment = {**server.clean_environment(home), "HOME": str(home)}
         environment["PATH"] = f"{environment['PATH']}:/usr/sbin:/sbin"
         command = ["unshare", "--net", "bash", "-c", script]
