@@ -13,14 +13,17 @@ mod copy;
 mod definition;
 mod directory;
 mod error;
+mod export;
 mod files;
 mod files_apply;
+mod files_export;
 mod hypervisor;
 mod open;
 mod qemu;
 mod replace;
 mod script;
 mod simulated;
+mod simulated_tracking;
 mod volume;
 
 pub use control::{Interrupted, Journal, JournalStep, NoJournal, Progress, StagedFile, StepControl};
@@ -30,10 +33,11 @@ pub use definition::{
 };
 pub use directory::DirectoryPools;
 pub use error::{BackendError, Cause};
+pub use export::{ChangedParts, ExportMember, ExportRequest};
 pub use files::FilesHypervisor;
 pub use hypervisor::{
     ApplyRequest, Capabilities, DestroyRequest, DiskImage, ForeignSnapshot, Hypervisor, MachineReport, MachineState,
-    Operation, PowerAction, Quiesce, Recovery, SnapshotOutcome, SnapshotRequest,
+    Operation, PowerAction, Quiesce, Recovery, SnapshotOutcome, SnapshotRequest, TrackedDisk, TrackingRequest,
 };
 pub use open::{Backend, BackendConfig, open};
 pub use qemu::{

@@ -13,6 +13,7 @@ mod command;
 mod commands;
 mod error;
 mod events;
+mod export;
 mod foreign;
 mod group;
 mod job;
@@ -25,6 +26,8 @@ mod options;
 mod power;
 mod queue;
 mod recovery;
+mod reference_point;
+mod reference_points;
 mod report;
 mod runner;
 mod settings;
@@ -37,8 +40,9 @@ mod volumes;
 mod work;
 
 pub use command::{
-    CancelMode, CollectionChange, CreateGroupSnapshot, CreateSnapshot, CreateVolumeSnapshot, DefineCollection,
-    GroupSnapshotType, Outcome, RequestedState, SnapshotSettings, SnapshotType, SystemChange, VolumeOutcome,
+    BackupIntent, CancelMode, CollectionChange, CreateGroupSnapshot, CreateSnapshot, CreateVolumeSnapshot,
+    DefineCollection, ExportSettings, GroupSnapshotType, Outcome, RequestedState, SnapshotSettings, SnapshotType,
+    SystemChange, VolumeOutcome,
 };
 pub use commands::Engine;
 pub use error::EngineError;
@@ -50,6 +54,7 @@ pub use model::{
     SnapshotCollection, SnapshotKind, StartupAction, SystemState, UserSnapshotType, VirtualSystem, Volume, VolumeUsage,
 };
 pub use options::EngineOptions;
+pub use reference_point::{ReferenceDisk, ReferencePoint, ReferencePointCollection};
 pub use sqlite::SqliteStore;
 pub use store::{Change, Lease, Records, Store, StoreError};
 pub use view::View;

@@ -21,11 +21,15 @@ mod engine_commands;
 #[cfg(test)]
 mod engine_crash;
 #[cfg(test)]
+mod engine_crash_points;
+#[cfg(test)]
 mod engine_failures;
 #[cfg(test)]
 mod engine_kill;
 #[cfg(test)]
 mod engine_model;
+#[cfg(test)]
+mod engine_reference_points;
 #[cfg(test)]
 mod engine_support;
 #[cfg(test)]
@@ -50,6 +54,8 @@ mod providers_codes;
 mod providers_instances;
 #[cfg(test)]
 mod providers_links;
+#[cfg(test)]
+mod providers_reference_points;
 #[cfg(test)]
 mod providers_support;
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -163,9 +164,10 @@ impl Launch {
             "-device",
             format!("virtserialport,bus=wsnapd-serial.0,chardev={AGENT_CHANNEL},name=org.qemu.guest_agent.0").into(),
         );
-        let mut serial_device = OsString::from(if serial.is_some() { "file:" } else { "null" });
-        serial_device.push(serial.unwrap_or(Path::new("")));
-        add("-serial", serial_device);
+        if let Some(serial) = serial {
+            add("-chardev", log_file("wsnapd-console", serial));
+        }
+        add("-serial", if serial.is_some() { "chardev:wsnapd-console" } else { "null" }.into());
         for (index, disk) in self.disks.iter().enumerate() {
             add("-blockdev", blockdev(index, disk).into());
             let name: String = disk.name.chars().filter(char::is_ascii_alphanumeric).take(20).collect();
@@ -185,6 +187,16 @@ impl Launch {
         all.extend(self.arguments.iter().map(OsString::from));
         all
     }
+}
+
+/// A character device that writes to the end of a file, so that a start keeps what the guest said before.
+fn log_file(id: &str, path: &Path) -> OsString {
+    let mut device = format!("file,id={id},append=on,path=").into_bytes();
+    for &byte in path.as_os_str().as_bytes() {
+        // A comma in a value is written twice.
+        device.extend(std::iter::repeat_n(byte, if byte == b',' { 2 } else { 1 }));
+    }
+    OsString::from_vec(device)
 }
 
 /// True when KVM may be used here; whether it works is another question.

@@ -319,6 +319,7 @@ impl Member {
             launch: launch.map(Launch::to_text).transpose()?,
             paused_ms: millis(self.paused_for),
             frozen_ms: millis(self.frozen_for),
+            tracking: Vec::new(),
         })
     }
 

@@ -136,6 +136,7 @@ impl Hypervisor for QemuHypervisor {
             progress: true,
             cancel: true,
             reference_points: false,
+            differential_export: false,
             power: true,
         }
     }

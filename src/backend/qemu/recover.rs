@@ -34,7 +34,11 @@ impl QemuHypervisor {
                 self.remove(requests).await?;
                 Ok(Recovery::Finished(Vec::new()))
             }
-            Operation::Destroy(_) => Ok(Recovery::RolledBack),
+            // Changes are not tracked and nothing is exported here, so that none of the last three begins.
+            Operation::Destroy(_)
+            | Operation::Convert(_)
+            | Operation::DestroyReferencePoints(_)
+            | Operation::Export(_) => Ok(Recovery::RolledBack),
             Operation::ChangeState { machine, action } => {
                 let machine = self.machine(*machine)?;
                 self.recover_power(&machine, *action, journal).await
@@ -202,7 +206,11 @@ fn machines_of(operation: &Operation) -> Vec<Guid> {
     match operation {
         Operation::Create(requests) => requests.iter().map(|request| request.machine).collect(),
         Operation::Apply(requests) => requests.iter().map(|request| request.machine).collect(),
-        Operation::Destroy(requests) => requests.iter().map(|request| request.machine).collect(),
+        Operation::Destroy(requests) | Operation::Convert(requests) => {
+            requests.iter().map(|request| request.machine).collect()
+        }
+        Operation::DestroyReferencePoints(requests) => requests.iter().map(|request| request.machine).collect(),
+        Operation::Export(request) => request.members.iter().map(|member| member.machine).collect(),
         Operation::ChangeState { machine, .. } | Operation::Merge { machine } => vec![*machine],
     }
 }

@@ -88,6 +88,8 @@ async fn a_creation_that_was_interrupted_leaves_no_overlay() {
         quiesce: wsnapd::backend::Quiesce::Never,
         copy_backup: false,
         ignore_non_snapshottable: false,
+        change_tracking: false,
+        without_data: false,
     };
     let requests = vec![request];
     let control = wsnapd::backend::StepControl::detached();
@@ -117,6 +119,8 @@ async fn overlays_are_for_machines_that_this_server_starts() {
         quiesce: wsnapd::backend::Quiesce::Never,
         copy_backup: false,
         ignore_non_snapshottable: false,
+        change_tracking: false,
+        without_data: false,
     };
     let control = wsnapd::backend::StepControl::detached();
     let error = hypervisor.create_snapshots(&[request], &control).await.unwrap_err();
