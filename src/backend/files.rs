@@ -372,8 +372,8 @@ impl Hypervisor for FilesHypervisor {
                 Operation::Export(_) => export::recover(journal).await,
                 Operation::Destroy(_)
                 | Operation::ChangeState { .. }
-                | Operation::Convert(_)
                 | Operation::Merge { .. }
+                | Operation::Convert(_)
                 | Operation::DestroyReferencePoints(_) => Ok(Recovery::RolledBack),
             }
         })

@@ -25,8 +25,6 @@ pub enum JobKind {
     ChangeState,
     /// Copies a volume.
     CopyVolume,
-    /// Merges what snapshots that are gone have left in the disks of a system.
-    MergeDisks,
     /// Turns recovery snapshots into reference points.
     ConvertToReferencePoint,
     /// Makes a reference point without a snapshot.
@@ -39,6 +37,8 @@ pub enum JobKind {
     DestroyGroupReferencePoint,
     /// Exports snapshots.
     Export,
+    /// Merges what snapshots that are gone have left in the disks of a system.
+    MergeDisks,
 }
 
 impl JobKind {
@@ -52,13 +52,13 @@ impl JobKind {
             Self::ClearSnapshotState => 73,
             Self::ChangeState => 2,
             Self::CopyVolume => 0,
-            Self::MergeDisks => 50,
             Self::ConvertToReferencePoint => 200,
             Self::CreateReferencePoint => 201,
             Self::CreateGroupReferencePoint => 205,
             Self::DestroyReferencePoint => 202,
             Self::DestroyGroupReferencePoint => 208,
             Self::Export => 62,
+            Self::MergeDisks => 50,
         }
     }
 
@@ -263,11 +263,6 @@ pub enum Work {
         /// The call to the back-end.
         request: VolumeSnapshotRequest,
     },
-    /// Merges what snapshots that are gone have left in the disks of a system.
-    MergeDisks {
-        /// The system.
-        system: Guid,
-    },
     /// Turns recovery snapshots into reference points.
     Convert {
         /// The snapshot collection, and the reference point collection to be.
@@ -311,6 +306,11 @@ pub enum Work {
         /// Set when the job begins: the call to the back-end.
         #[serde(default)]
         request: Option<ExportRequest>,
+    },
+    /// Merges what snapshots that are gone have left in the disks of a system.
+    MergeDisks {
+        /// The system.
+        system: Guid,
     },
 }
 

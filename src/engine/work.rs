@@ -500,9 +500,6 @@ impl Inner {
             Call::Operation(Operation::Destroy(requests)) => {
                 self.hypervisor.destroy_snapshots(requests, control).await.map(|()| CallResult::Done)
             }
-            Call::Operation(Operation::Merge { machine }) => {
-                self.hypervisor.merge_disks(*machine, control).await.map(|()| CallResult::Done)
-            }
             Call::Operation(Operation::Convert(requests)) => {
                 self.hypervisor.convert_to_reference_points(requests, control).await.map(|()| CallResult::Done)
             }
@@ -511,6 +508,9 @@ impl Inner {
             }
             Call::Operation(Operation::Export(request)) => {
                 self.hypervisor.export_snapshots(request, control).await.map(|()| CallResult::Done)
+            }
+            Call::Operation(Operation::Merge { machine }) => {
+                self.hypervisor.merge_disks(*machine, control).await.map(|()| CallResult::Done)
             }
             Call::ClearMemory(request) => self.hypervisor.clear_memory(request).await.map(|()| CallResult::Done),
             Call::Operation(Operation::ChangeState { machine, action })

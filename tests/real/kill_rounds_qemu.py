@@ -193,7 +193,7 @@ class Rounds:
                     self.apply(cim, machine, chance)
             else:
                 snapshot = chance.choice(list(machine.snapshots))
-                tree = chance.random() < 0.1 and not self.groups
+                tree = chance.random() < 0.1 and not self.groups and snapshot not in self.recovery
                 method, name = (
                     ("DestroySnapshotTree", "SnapshotSettingData") if tree else ("DestroySnapshot", "AffectedSnapshot")
                 )
