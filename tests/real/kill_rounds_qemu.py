@@ -11,7 +11,7 @@ what the clients know:
 * no machine is left paused or frozen, and none has been ended: it counts on;
 * every acknowledged snapshot has its tag on all disks and its memory file, of one instant; what was destroyed is gone;
 * no file, no layer, no tag and no step of the journal belongs to nobody, and what destroyed snapshots have left in the
-  layers of the raw disks is merged; in half of the rounds merges are slow, so that the kill meets them;
+  layers of the raw disks is merged; in part of the rounds merges are slow, and the kill waits for one;
 * memory and disks of a guest always agree, and `qemu-img check` is clean on every disk; that of a QEMU that was
   killed may hold clusters nobody uses until its machine is started again.
 """
@@ -44,6 +44,8 @@ MANY = 3
 FULL, DISKS, RECOVERY = 2, 3, 32768
 #: Bytes a second of a merge that is slowed.
 SLOW = 256 << 10
+#: The kill waits so long for one.
+MEETING = 5.0
 
 
 class Broken(Exception):
@@ -102,6 +104,8 @@ class Rounds:
         self.pending, self.failures, self.counts = [], [], {}
         #: A machine whose QEMU was killed in this round.
         self.killed = None
+        #: Clients of this round destroy what they can, and the kill waits until a merge is met.
+        self.merging, self.met = False, threading.Event()
         #: Recovery snapshots, which cannot be applied.
         self.recovery = set()
 
@@ -185,7 +189,7 @@ class Rounds:
                     self.apply(cim, machine, chance)
                 self.change(cim, machine, RUNNING)
                 return
-            draw = chance.random()
+            draw = 1.0 if self.merging else chance.random()
             if not machine.snapshots or (draw < 0.5 and len(machine.snapshots) < 2 * MANY):
                 self.create(cim, machine, chance)
             elif draw < 0.6:
@@ -243,12 +247,18 @@ class Rounds:
 
     def slow_down(self, machine, over):
         """Makes the merges of a machine slow, until it ends or the clients do."""
+        seen = False
         try:
             with machine.guest.monitor() as monitor:
                 while not over.wait(0.01):
-                    for job in monitor.execute("query-block-jobs"):
-                        self.counts["slow merge"] = self.counts.get("slow merge", 0) + 1
+                    jobs = monitor.execute("query-block-jobs")
+                    for job in jobs:
                         monitor.execute("block-job-set-speed", device=job["device"], speed=SLOW)
+                    if jobs and not seen:
+                        with self.lock:
+                            self.counts["slow merge"] = self.counts.get("slow merge", 0) + 1
+                        self.met.set()
+                    seen = bool(jobs)
         except (OSError, guest.Refusal):
             # QEMU has ended, or the merge has.
             pass
@@ -485,15 +495,19 @@ class Rounds:
         self.pending, self.failures, self.killed = [], [], None
         group = chance.random() < 0.3
         steps = [self.group_step] if group else [self.machine_steps(machine) for machine in self.machines]
+        self.merging = not group and any(machine.snapshots for machine in self.machines) and chance.random() < 0.4
+        self.met.clear()
         delay = chance.uniform(0.0, LONGEST)
-        until = time.monotonic() + (delay if self.victim == "qemu" else 600)
+        until = time.monotonic() + (delay + self.merging * MEETING if self.victim == "qemu" else 600)
         threads = [threading.Thread(target=self.work, args=(step, chance.random(), until)) for step in steps]
         over = threading.Event()
         running = [machine for machine in self.machines if machine.state == RUNNING]
         brakes = [threading.Thread(target=self.slow_down, args=(machine, over)) for machine in running]
-        brakes = brakes if chance.random() < 0.5 else []
+        brakes = brakes if self.merging else []
         for thread in [*threads, *brakes]:
             thread.start()
+        if self.merging:
+            self.met.wait(MEETING)
         time.sleep(delay)
         self.host.kill() if self.victim == "server" else self.kill_qemu(chance)
         for thread in threads:
