@@ -7,8 +7,11 @@
 
 mod agent;
 mod apply;
+mod bitmaps;
+mod changes;
 mod commands;
 mod create;
+mod export;
 mod files;
 mod image;
 mod launch;
@@ -17,8 +20,10 @@ mod machine;
 mod member;
 mod memory;
 mod monitor;
+mod nbd;
 mod power;
 mod process;
+mod qcow2;
 mod recover;
 mod settings;
 
@@ -28,9 +33,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{
-    ApplyRequest, BackendError, BoxFuture, Capabilities, Cause, DestroyRequest, Hypervisor, JournalStep,
+    ApplyRequest, BackendError, BoxFuture, Capabilities, Cause, DestroyRequest, ExportRequest, Hypervisor, JournalStep,
     MachineDefinition, MachineReport, MachineState, Operation, PowerAction, Recovery, SnapshotOutcome, SnapshotRequest,
-    StepControl, copy, files::virtual_size,
+    StepControl, TrackingRequest, copy, files::virtual_size,
 };
 use crate::time::Guid;
 use image::ImageTool;
@@ -128,8 +133,8 @@ impl Hypervisor for QemuHypervisor {
             group_instant: true,
             progress: true,
             cancel: true,
-            reference_points: false,
-            differential_export: false,
+            reference_points: true,
+            differential_export: true,
             power: true,
         }
     }
@@ -172,8 +177,45 @@ impl Hypervisor for QemuHypervisor {
         Box::pin(async move {
             let cancelled = |_| BackendError::new("destroy the snapshot", Cause::Cancelled);
             control.record(JournalStep::Removing).await.map_err(cancelled)?;
-            self.remove(requests).await
+            self.remove(requests).await?;
+            self.end_of_snapshots(requests).await
         })
+    }
+
+    fn convert_to_reference_points<'a>(
+        &'a self,
+        requests: &'a [DestroyRequest],
+        control: &'a StepControl,
+    ) -> BoxFuture<'a, Result<(), BackendError>> {
+        Box::pin(self.convert(requests, control))
+    }
+
+    fn destroy_reference_points<'a>(
+        &'a self,
+        requests: &'a [TrackingRequest],
+        control: &'a StepControl,
+    ) -> BoxFuture<'a, Result<(), BackendError>> {
+        Box::pin(async move {
+            let cancelled = |_| BackendError::new("destroy the reference point", Cause::Cancelled);
+            control.record(JournalStep::Removing).await.map_err(cancelled)?;
+            self.end_of_points(requests).await
+        })
+    }
+
+    fn verify_reference_points<'a>(&'a self, requests: &'a [TrackingRequest]) -> BoxFuture<'a, BTreeSet<Guid>> {
+        Box::pin(self.lost_tracking(requests))
+    }
+
+    fn remove_stale_tracking<'a>(&'a self, tracked: &'a BTreeSet<Guid>) -> BoxFuture<'a, Result<usize, BackendError>> {
+        Box::pin(async move { Ok(self.end_unowned(tracked).await) })
+    }
+
+    fn export_snapshots<'a>(
+        &'a self,
+        request: &'a ExportRequest,
+        control: &'a StepControl,
+    ) -> BoxFuture<'a, Result<(), BackendError>> {
+        Box::pin(self.export(request, control))
     }
 
     fn clear_memory<'a>(&'a self, request: &'a DestroyRequest) -> BoxFuture<'a, Result<(), BackendError>> {
