@@ -63,6 +63,8 @@ mod providers_workflows;
 #[cfg(test)]
 mod qemu_peer;
 #[cfg(test)]
+mod qemu_tracking;
+#[cfg(test)]
 mod schema;
 #[cfg(test)]
 mod storage_provider;

@@ -154,7 +154,8 @@ impl Server {
             "file": {"driver": "file", "filename": disk.file},
         });
         let mut command = Command::new(program);
-        command.current_dir(directory).args(["-r", "-k", SOCKET]);
+        // It takes absolute paths only, and its working directory has a short one.
+        command.current_dir(directory).args(["-r", "-k", &format!("/proc/self/cwd/{SOCKET}")]);
         if let Some(tag) = tag {
             command.args(["-l", &format!("snapshot.name={tag}")]);
         }
