@@ -372,6 +372,7 @@ impl Hypervisor for FilesHypervisor {
                 Operation::Export(_) => export::recover(journal).await,
                 Operation::Destroy(_)
                 | Operation::ChangeState { .. }
+                | Operation::Merge { .. }
                 | Operation::Convert(_)
                 | Operation::DestroyReferencePoints(_) => Ok(Recovery::RolledBack),
             }

@@ -157,7 +157,8 @@ pub struct DiskImage {
     pub file: PathBuf,
     /// Layout of the file.
     pub format: DiskFormat,
-    /// The content lies inside `file`, which is the disk itself, under a tag that is the GUID of the snapshot.
+    /// The content lies inside `file`, which is the disk itself, under a tag that is the GUID of the snapshot; or, where
+    /// `file` is raw and has no inside, in layers of the back-end under that GUID.
     #[serde(default)]
     pub internal: bool,
     /// Length of the file.
@@ -263,6 +264,11 @@ pub enum Operation {
         /// What was asked of it.
         action: PowerAction,
     },
+    /// [`Hypervisor::merge_disks`].
+    Merge {
+        /// The machine.
+        machine: Guid,
+    },
 }
 
 /// How an interrupted operation ended.
@@ -329,6 +335,21 @@ pub trait Hypervisor: Send + Sync + 'static {
         requests: &'a [DestroyRequest],
         control: &'a StepControl,
     ) -> BoxFuture<'a, Result<(), BackendError>>;
+
+    /// True when snapshots of a machine that are gone have left layers which [`merge_disks`](Self::merge_disks) merges.
+    fn needs_merge(&self, _machine: Guid) -> BoxFuture<'_, bool> {
+        Box::pin(std::future::ready(false))
+    }
+
+    /// Merges what snapshots that are gone have left in the disks of a machine, whatever the state of the machine is.
+    /// A guest that runs may stand still for some milliseconds.
+    ///
+    /// # Errors
+    /// A [`BackendError`]; the content of the machine and of its snapshots is as before, the machine runs as before, and
+    /// the call may be repeated. So it is with [`Cause::Cancelled`].
+    fn merge_disks<'a>(&'a self, _machine: Guid, _control: &'a StepControl) -> BoxFuture<'a, Result<(), BackendError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 
     /// Removes the memory of a snapshot and keeps its disks. A memory that is already gone is no error.
     ///

@@ -41,8 +41,8 @@ pub use hypervisor::{
 };
 pub use open::{Backend, BackendConfig, open};
 pub use qemu::{
-    Accelerator, Agent, AgentError, FreezeStatus, MemoryMethod, Monitor, MonitorError, MonitorEvent, QemuHypervisor,
-    QemuSettings,
+    Accelerator, Agent, AgentError, DiskLayer, FreezeStatus, MemoryMethod, Monitor, MonitorError, MonitorEvent,
+    NewOverlay, Overlays, QemuHypervisor, QemuSettings,
 };
 pub use script::{ScriptedFailure, SimulatedScript};
 pub use simulated::{Fault, SimulatedCall, SimulatedHypervisor};

@@ -592,7 +592,10 @@ impl Hypervisor for SimulatedHypervisor {
                 Operation::Convert(_) | Operation::DestroyReferencePoints(_) | Operation::Export(_) => {
                     self.recover_tracking(operation, journal).await
                 }
-                Operation::Apply(_) | Operation::Destroy(_) | Operation::ChangeState { .. } => Ok(Recovery::RolledBack),
+                Operation::Apply(_)
+                | Operation::Destroy(_)
+                | Operation::ChangeState { .. }
+                | Operation::Merge { .. } => Ok(Recovery::RolledBack),
             }
         })
     }

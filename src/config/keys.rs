@@ -89,6 +89,7 @@ pub const KEYS: &[Key] = &[
     key("backend.qemu", "agent_timeout_seconds", Kind::Number(1, 600), "10"),
     key("backend.qemu", "freeze_limit_seconds", Kind::Number(1, 60), "20"),
     key("backend.qemu", "shutdown_timeout_seconds", Kind::Number(1, 3600), "100"),
+    key("backend.qemu", "overlay_raw_disks", Kind::Flag, "false"),
     key("backend.simulated", "create_ms", Kind::Number(0, 86_400_000), "0"),
     key("backend.simulated", "apply_ms", Kind::Number(0, 86_400_000), "0"),
     key("backend.simulated", "destroy_ms", Kind::Number(0, 86_400_000), "0"),

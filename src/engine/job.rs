@@ -37,6 +37,8 @@ pub enum JobKind {
     DestroyGroupReferencePoint,
     /// Exports snapshots.
     Export,
+    /// Merges what snapshots that are gone have left in the disks of a system.
+    MergeDisks,
 }
 
 impl JobKind {
@@ -56,10 +58,11 @@ impl JobKind {
             Self::DestroyReferencePoint => 202,
             Self::DestroyGroupReferencePoint => 208,
             Self::Export => 62,
+            Self::MergeDisks => 50,
         }
     }
 
-    /// True for jobs that can be cancelled once they run, because what they do can be undone.
+    /// True for jobs that can be cancelled once they run, because what they do can be undone or be left half done.
     #[must_use]
     pub const fn can_be_undone(self) -> bool {
         matches!(
@@ -71,6 +74,7 @@ impl JobKind {
                 | Self::CreateReferencePoint
                 | Self::CreateGroupReferencePoint
                 | Self::Export
+                | Self::MergeDisks
         )
     }
 }
@@ -302,6 +306,11 @@ pub enum Work {
         /// Set when the job begins: the call to the back-end.
         #[serde(default)]
         request: Option<ExportRequest>,
+    },
+    /// Merges what snapshots that are gone have left in the disks of a system.
+    MergeDisks {
+        /// The system.
+        system: Guid,
     },
 }
 

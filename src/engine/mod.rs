@@ -20,6 +20,7 @@ mod job;
 mod job_state;
 mod journal;
 mod ledger;
+mod merging;
 mod model;
 mod options;
 mod power;

@@ -100,7 +100,12 @@ impl Inner {
         let result = match recovered {
             Ok(Some(result)) => Ok(result),
             Ok(None) => {
-                let text = "the server was stopped meanwhile; everything was undone".to_owned();
+                let text = if matches!(job.work, Work::MergeDisks { .. }) {
+                    "the server was stopped meanwhile; all data is whole, and another job merges what is left"
+                        .to_owned()
+                } else {
+                    "the server was stopped meanwhile; everything was undone".to_owned()
+                };
                 Err(BackendError::new("recover after a restart", Cause::Failed(text)))
             }
             Err(error) => {
@@ -110,6 +115,7 @@ impl Inner {
         };
         info!(job = %job.id, finished = result.is_ok(), "Job recovered");
         self.end(job.id, result).await;
+        self.merge_after(job.id).await;
         self.give_place(job.id);
         true
     }

@@ -182,6 +182,7 @@ impl Inner {
         if let Some(call) = self.begin(id).await {
             let result = self.drive(id, &call, &cancel).await;
             self.end(id, result).await;
+            self.merge_after(id).await;
         }
         lock(&self.cancels).remove(&id);
         self.give_place(id);

@@ -5,6 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use rustix::fs::FlockOperation;
@@ -44,6 +45,12 @@ const MIGRATIONS: [&str; 3] = [
 ",
 ];
 
+/// How often a lock of somebody else is tried, two seconds in all: a program that a killed server was just starting
+/// still holds it until it has begun.
+const ATTEMPTS: u32 = 200;
+/// Between two attempts.
+const ATTEMPT: Duration = Duration::from_millis(10);
+
 type Task = Box<dyn FnOnce(&mut Connection) + Send>;
 
 /// Records in an `SQLite` database (WAL, `synchronous=FULL`) with a thread of its own.
@@ -60,8 +67,13 @@ impl SqliteStore {
     /// A [`StoreError`] when that is not possible, [`StoreError::Held`] when another process has it open as its own.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.with_extension("lock"))?;
-        if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Err(StoreError::Held("another process".to_owned()));
+        let mut attempts = ATTEMPTS;
+        while rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            attempts -= 1;
+            if attempts == 0 {
+                return Err(StoreError::Held("another process".to_owned()));
+            }
+            std::thread::sleep(ATTEMPT);
         }
         let mut connection = Connection::open(path)?;
         prepare(&mut connection)?;

@@ -172,6 +172,7 @@ impl Inner {
         self.verify_reference_points(None).await?;
         self.refresh_volumes().await?;
         self.sweep_jobs().await?;
+        self.merge_at_start().await;
         let view = self.view();
         info!(
             systems = view.systems().count(),

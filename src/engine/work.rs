@@ -80,7 +80,7 @@ impl Work {
                 of(snapshots).into_iter().chain(requests.iter().map(|request| request.machine)).collect()
             }
             Self::ClearState { snapshot } => of(&[*snapshot]),
-            Self::ChangeState { system, .. } => vec![*system],
+            Self::ChangeState { system, .. } | Self::MergeDisks { system } => vec![*system],
             Self::CopyVolume { .. } => Vec::new(),
             Self::Convert { points, requests, .. } => {
                 let snapshots: Vec<Guid> = points.iter().map(|(snapshot, _)| *snapshot).collect();
@@ -150,6 +150,9 @@ impl Work {
             Self::CopyVolume { source, .. } => {
                 view.volume(*source).ok_or_else(|| gone("volume"))?;
             }
+            Self::MergeDisks { system } => {
+                view.system(*system).ok_or_else(|| gone("virtual machine"))?;
+            }
         }
         self.call(view).ok_or_else(|| gone("snapshot"))
     }
@@ -183,6 +186,7 @@ impl Work {
                 leads_to: requested.leads_to(),
             },
             Self::CopyVolume { request, .. } => Call::CopyVolume(request.clone()),
+            Self::MergeDisks { system } => Call::Operation(Operation::Merge { machine: *system }),
         })
     }
 
@@ -193,6 +197,7 @@ impl Work {
             Self::Apply { .. } => Some(Activity::ApplyingSnapshot),
             Self::Destroy { .. } | Self::Convert { .. } => Some(Activity::DeletingSnapshot),
             Self::Export { .. } => Some(Activity::Exporting),
+            Self::MergeDisks { .. } => Some(Activity::MergingDisks),
             _ => None,
         };
         for id in self.systems(draft.view()) {
@@ -503,6 +508,9 @@ impl Inner {
             }
             Call::Operation(Operation::Export(request)) => {
                 self.hypervisor.export_snapshots(request, control).await.map(|()| CallResult::Done)
+            }
+            Call::Operation(Operation::Merge { machine }) => {
+                self.hypervisor.merge_disks(*machine, control).await.map(|()| CallResult::Done)
             }
             Call::ClearMemory(request) => self.hypervisor.clear_memory(request).await.map(|()| CallResult::Done),
             Call::Operation(Operation::ChangeState { machine, action })

@@ -61,6 +61,10 @@ mod providers_support;
 #[cfg(test)]
 mod providers_workflows;
 #[cfg(test)]
+mod qemu_layers;
+#[cfg(test)]
+mod qemu_overlay;
+#[cfg(test)]
 mod qemu_peer;
 #[cfg(test)]
 mod qemu_tracking;

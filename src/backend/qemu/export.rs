@@ -26,18 +26,59 @@ use super::changes;
 use super::machine::Machine;
 use super::nbd::{Reader, Server};
 use super::qcow2::{Parts, within};
+use super::raw::{is_layered, is_tagged};
 
 const STEP: &str = "export the snapshot";
 /// Bytes read at once.
 const CHUNK: u64 = 1 << 20;
 
+/// Where the content of a disk of a snapshot is.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) file: PathBuf,
+    pub(super) format: DiskFormat,
+    /// The tag of the snapshot, when it lies inside the file.
+    pub(super) tag: Option<String>,
+}
+
+impl Source {
+    /// Finds the content.
+    ///
+    /// # Errors
+    /// [`Cause::FileNotFound`] when it is gone.
+    async fn find(machine: &Machine, member: &ExportMember, disk: &DiskImage) -> Result<Self, BackendError> {
+        if is_layered(disk) {
+            let layer = machine.overlays().image(&disk.disk, member.snapshot)?;
+            let lost = || BackendError::new(STEP, Cause::FileNotFound(disk.file.clone()));
+            return layer.map(|layer| Self { file: layer.file, format: layer.format, tag: None }).ok_or_else(lost);
+        }
+        let (file, format) = (disk.file.clone(), disk.format);
+        if !is_tagged(disk) {
+            return Ok(Self { file, format, tag: None });
+        }
+        let tag = member.snapshot.to_string();
+        if !machine.images.info(&file).await?.snapshots.iter().any(|known| known.name == tag) {
+            let text = format!("{} with the snapshot {tag} inside", file.display());
+            return Err(BackendError::new(STEP, Cause::FileNotFound(text.into())));
+        }
+        Ok(Self { file, format, tag: Some(tag) })
+    }
+
+    /// What `qemu-img` and its kin want to know about it.
+    pub(super) fn options(&self) -> Vec<String> {
+        let tag = self.tag.iter().flat_map(|tag| ["-l".to_owned(), format!("snapshot.name={tag}")]);
+        ["-f".to_owned(), driver(self.format).to_owned()].into_iter().chain(tag).collect()
+    }
+}
+
 /// One disk on its way into an export.
 struct DiskPlan {
     machine: Arc<Machine>,
-    image: DiskImage,
-    /// The tag of the snapshot inside the image.
-    tag: Option<String>,
+    name: String,
+    source: Source,
     target: PathBuf,
+    /// Layout of the target.
+    format: DiskFormat,
     /// Where to say which parts are in it, and the parts; `None` for a whole disk.
     changed: Option<(PathBuf, Parts)>,
     /// Bytes that will be written, as far as can be told.
@@ -100,7 +141,7 @@ impl QemuHypervisor {
         copy::check_space("check the space for the export", parent, total.saturating_add(twice))?;
         let mut meter = Meter { control, before: 0, total };
         for plan in plans {
-            let (name, bytes) = (plan.image.disk.clone(), plan.bytes);
+            let (name, bytes) = (plan.name.clone(), plan.bytes);
             self.write(plan, &meter).await.map_err(|error| error.on_disk(name))?;
             meter.before += bytes;
             meter.report(0);
@@ -115,18 +156,7 @@ impl QemuHypervisor {
 
     async fn plan(&self, member: &ExportMember, disk: &DiskImage, directory: &Path) -> Result<DiskPlan, BackendError> {
         let machine = self.machine(member.machine)?;
-        let tag = disk.internal.then(|| member.snapshot.to_string());
-        if disk.internal && disk.format != DiskFormat::Qcow2 {
-            let text = "a snapshot of a raw disk cannot be exported; leave the disk out".to_owned();
-            return Err(BackendError::new(STEP, Cause::NotSupported(text)));
-        }
-        if let Some(tag) = &tag {
-            let known = machine.images.info(&disk.file).await?.snapshots;
-            if !known.iter().any(|known| known.name == *tag) {
-                let text = format!("{} with the snapshot {tag} inside", disk.file.display());
-                return Err(BackendError::new(STEP, Cause::FileNotFound(text.into())));
-            }
-        }
+        let source = Source::find(&machine, member, disk).await?;
         let tracked = member.base.iter().flat_map(|base| &base.disks).find(|tracked| tracked.disk == disk.disk);
         let (changed, bytes) = match tracked {
             Some(tracked) => {
@@ -134,23 +164,22 @@ impl QemuHypervisor {
                 let bytes = parts.iter().map(|(_, length)| length).sum();
                 (Some((directory.join(ExportMember::changes_file(disk)), parts)), bytes)
             }
-            None => (None, measure(&machine, disk, tag.as_deref()).await?),
+            None => (None, measure(&machine, &source, disk.format).await?),
         };
         let target = directory.join(ExportMember::disk_file(disk));
-        Ok(DiskPlan { machine, image: disk.clone(), tag, target, changed, bytes })
+        Ok(DiskPlan { machine, name: disk.disk.clone(), source, target, format: disk.format, changed, bytes })
     }
 
     async fn write(&self, mut plan: DiskPlan, meter: &Meter<'_>) -> Result<(), BackendError> {
         create_file(&plan.target)?;
         let Some((description, parts)) = plan.changed.take() else {
-            let source = (plan.image.file.as_path(), plan.image.format, plan.tag.as_deref());
-            return self.convert_image(source, (&plan.target, plan.image.format), plan.bytes, meter).await;
+            return self.convert_image(&plan.source, (&plan.target, plan.format), plan.bytes, meter).await;
         };
         // qemu-nbd comes with qemu-img.
         let program = self.settings().image_tool.with_file_name("qemu-nbd");
-        let mut server = Server::start(&program, &plan.image, plan.tag.as_deref(), &plan.machine.directory)?;
+        let mut server = Server::start(&program, &plan.source, &plan.machine.directory)?;
         let stream = server.connect().await?;
-        let whole = plan.image.format == DiskFormat::Raw;
+        let whole = plan.format == DiskFormat::Raw;
         let raw = if whole { plan.target.clone() } else { plan.target.with_extension("partial") };
         if !whole {
             create_file(&raw)?;
@@ -169,25 +198,23 @@ impl QemuHypervisor {
         if whole {
             return Ok(());
         }
-        self.convert_image((&raw, DiskFormat::Raw, None), (&plan.target, plan.image.format), 0, meter).await?;
-        copy::remove_file(STEP, &raw)
+        let gathered = Source { file: raw, format: DiskFormat::Raw, tag: None };
+        self.convert_image(&gathered, (&plan.target, plan.format), 0, meter).await?;
+        copy::remove_file(STEP, &gathered.file)
     }
 
     /// Copies an image, or a snapshot inside of it, into a new image of `size` bytes that depends on no other.
     async fn convert_image(
         &self,
-        (source, from, tag): (&Path, DiskFormat, Option<&str>),
+        source: &Source,
         (target, to): (&Path, DiskFormat),
         size: u64,
         meter: &Meter<'_>,
     ) -> Result<(), BackendError> {
         let program = &self.settings().image_tool;
         let mut command = Command::new(program);
-        command.args(["convert", "-p", "-U", "-f", driver(from)]);
-        if let Some(tag) = tag {
-            command.args(["-l", &format!("snapshot.name={tag}")]);
-        }
-        command.args(["-O", driver(to)]).arg(source).arg(target);
+        command.args(["convert", "-p", "-U"]).args(source.options());
+        command.args(["-O", driver(to)]).arg(&source.file).arg(target);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().map_err(|error| BackendError::io(STEP, program, error))?;
         let output = child.stdout.take();
@@ -208,7 +235,7 @@ impl QemuHypervisor {
     }
 }
 
-const fn driver(format: DiskFormat) -> &'static str {
+pub(super) const fn driver(format: DiskFormat) -> &'static str {
     match format {
         DiskFormat::Raw => "raw",
         DiskFormat::Qcow2 => "qcow2",
@@ -216,14 +243,14 @@ const fn driver(format: DiskFormat) -> &'static str {
 }
 
 /// How many bytes a copy of a snapshot will take.
-async fn measure(machine: &Machine, disk: &DiskImage, tag: Option<&str>) -> Result<u64, BackendError> {
+async fn measure(machine: &Machine, source: &Source, to: DiskFormat) -> Result<u64, BackendError> {
     const STEP: &str = "measure the snapshot";
-    let tag = tag.map(|tag| format!("snapshot.name={tag}"));
-    let mut arguments = vec!["measure", "-U", "--output=json", "-f", driver(disk.format), "-O", driver(disk.format)];
-    arguments.extend(tag.iter().flat_map(|tag| ["-l", tag]));
-    let text = machine.images.run(STEP, &disk.file, &arguments).await?;
+    let mut arguments = vec!["measure".to_owned(), "-U".to_owned(), "--output=json".to_owned()];
+    arguments.extend(source.options());
+    arguments.extend(["-O".to_owned(), driver(to).to_owned()]);
+    let text = machine.images.run(STEP, &source.file, &arguments).await?;
     let measure: Measure = serde_json::from_slice(&text)
-        .map_err(|error| BackendError::new(STEP, Cause::Failed(format!("{}: {error}", disk.file.display()))))?;
+        .map_err(|error| BackendError::new(STEP, Cause::Failed(format!("{}: {error}", source.file.display()))))?;
     Ok(measure.required)
 }
 

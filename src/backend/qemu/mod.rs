@@ -1,13 +1,14 @@
 //! Machines run by QEMU, ours and those of others (`backends` §2).
 //!
 //! A snapshot of a qcow2 disk lies inside of it, under a tag that is the GUID of the snapshot; memory lies in
-//! `<data>/snapshots/<snapshot>/memory`. A machine that we start has a directory `<data>/machines/<machine>` with its
+//! `<data>/snapshots/<snapshot>/memory`. A snapshot of a raw disk is made by an overlay, see `overlay`. A machine that we start has a directory `<data>/machines/<machine>` with its
 //! sockets, its PID file and, while it is saved, its memory. What QEMU says is asked of the process if there is one and
 //! of `qemu-img` if there is none; QEMU's locks on the images keep the two apart.
 
 mod agent;
 mod apply;
 mod bitmaps;
+mod block;
 mod changes;
 mod commands;
 mod create;
@@ -15,15 +16,19 @@ mod export;
 mod files;
 mod image;
 mod launch;
+mod layers;
 mod lines;
 mod machine;
 mod member;
 mod memory;
+mod merge;
 mod monitor;
 mod nbd;
+mod overlay;
 mod power;
 mod process;
 mod qcow2;
+mod raw;
 mod recover;
 mod settings;
 
@@ -42,7 +47,9 @@ use image::ImageTool;
 use machine::Machine;
 
 pub use agent::{Agent, AgentError, FreezeStatus};
+pub use layers::DiskLayer;
 pub use monitor::{Monitor, MonitorError, MonitorEvent};
+pub use overlay::{NewOverlay, Overlays};
 pub use settings::{Accelerator, MemoryMethod, QemuSettings};
 
 /// Machines run by QEMU.
@@ -216,6 +223,14 @@ impl Hypervisor for QemuHypervisor {
         control: &'a StepControl,
     ) -> BoxFuture<'a, Result<(), BackendError>> {
         Box::pin(self.export(request, control))
+    }
+
+    fn needs_merge(&self, machine: Guid) -> BoxFuture<'_, bool> {
+        Box::pin(self.is_untidy(machine))
+    }
+
+    fn merge_disks<'a>(&'a self, machine: Guid, control: &'a StepControl) -> BoxFuture<'a, Result<(), BackendError>> {
+        Box::pin(self.merge_layers(machine, control))
     }
 
     fn clear_memory<'a>(&'a self, request: &'a DestroyRequest) -> BoxFuture<'a, Result<(), BackendError>> {

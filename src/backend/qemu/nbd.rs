@@ -14,7 +14,8 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 
-use super::super::{BackendError, Cause, DiskFormat, DiskImage};
+use super::super::{BackendError, Cause};
+use super::export::{Source, driver};
 
 const STEP: &str = "open the snapshot";
 /// Name of the socket, in the directory of the machine.
@@ -136,27 +137,18 @@ impl Server {
     ///
     /// # Errors
     /// A [`BackendError`].
-    pub(super) fn start(
-        program: &Path,
-        disk: &DiskImage,
-        tag: Option<&str>,
-        directory: &Path,
-    ) -> Result<Self, BackendError> {
+    pub(super) fn start(program: &Path, source: &Source, directory: &Path) -> Result<Self, BackendError> {
         forget(directory)?;
-        let driver = match disk.format {
-            DiskFormat::Raw => "raw",
-            DiskFormat::Qcow2 => "qcow2",
-        };
         // As JSON no character of a path has a meaning of its own.
         let image = serde_json::json!({
-            "driver": driver,
+            "driver": driver(source.format),
             "force-share": true,
-            "file": {"driver": "file", "filename": disk.file},
+            "file": {"driver": "file", "filename": source.file},
         });
         let mut command = Command::new(program);
         // It takes absolute paths only, and its working directory has a short one.
         command.current_dir(directory).args(["-r", "-k", &format!("/proc/self/cwd/{SOCKET}")]);
-        if let Some(tag) = tag {
+        if let Some(tag) = &source.tag {
             command.args(["-l", &format!("snapshot.name={tag}")]);
         }
         let child = command
