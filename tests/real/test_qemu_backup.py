@@ -137,6 +137,7 @@ class Running(test_backup.Workflows, unittest.TestCase):
         guest.end(self.host.pid(self.one))
         guest.eventually("the machine is off", lambda: guest.state_of(self.cim, self.machine) == OFF)
         guest.change(self.cim, self.machine, RUNNING)
+        self.assertEqual([False], [one["valid"] for one in self.host.records("reference_point")])
         self.one.serial.forget()
         self.guest_writes()
         later = self.snapshot(2)
