@@ -220,5 +220,54 @@ class Running(test_backup.Workflows, unittest.TestCase):
         guest.set_up(self.cim, self.machine, UserSnapshotType=guest.PRODUCTION)
 
 
+class Raw(unittest.TestCase):
+    """A raw disk lies in layers; an export of it is whole, also when the machine has gone on meanwhile."""
+
+    def test_export(self):
+        host = guest.Host(overlay_raw_disks=True)
+        self.addCleanup(host.close)
+        exports = host.data / "exports"
+        exports.mkdir(parents=True)
+        host.settings = f"[export]\ndirectories = [{json.dumps(str(exports))}]"
+        raw = host.data / "disks" / "raw.img"
+        server.fill(raw, 4 << 20)
+        one = host.add(MACHINE, [{"name": "raw", "path": raw, "format": "raw"}], disks=1)
+        host.start()
+        cim = host.pypsrp()
+        machine = house.machine(cim, MACHINE)
+        guest.set_up(cim, machine, UserSnapshotType=guest.STANDARD)
+        then = server.digest(raw)
+        for name, state in (("off", OFF), ("running", RUNNING)):
+            if state == RUNNING:
+                guest.change(cim, machine, RUNNING)
+                one.serial.wait_for_counts(2)
+            snapshot = house.take(cim, MACHINE, SnapshotType=32768)
+            self.assertEqual(2, len(host.record(snapshot)["disks"]))
+            record = house.only(
+                cim.associated(
+                    test_backup.V2, machine, "Msvm_SystemExportSettingData", "Msvm_VirtualSystemExportSettingData"
+                ),
+                "export settings",
+            )
+            text = test_backup.bag(
+                record.cls,
+                InstanceID=record["InstanceID"],
+                CopySnapshotConfiguration=("uint8", 3),
+                CopyVmStorage=("boolean", "true"),
+                CreateVmExportSubdirectory=("boolean", "false"),
+                SnapshotVirtualSystem=test_backup.value_of(snapshot),
+            )
+            cim.run(
+                house.service(cim, "Msvm_VirtualSystemManagementService"),
+                "ExportSystemDefinition",
+                ComputerSystem=machine,
+                ExportDirectory=str(exports / name),
+                ExportSettingData=text,
+            )
+            self.assertEqual(then, server.digest(exports / name / "raw.raw"))
+        guest.change(cim, machine, OFF)
+        host.stop()
+
+
 if __name__ == "__main__":
     unittest.main()
