@@ -17,8 +17,6 @@ import test_backup
 from guest import OFF, RUNNING, SAVED
 from test_backup import MACHINE
 
-BLOCK = 1 << 20
-
 
 class Running(test_backup.Workflows, unittest.TestCase):
     """Two machines that run, with agents in their guests."""
@@ -174,21 +172,7 @@ class Running(test_backup.Workflows, unittest.TestCase):
         self.guest_writes()
 
     def begin_export(self, name, snapshot, base):
-        record = house.only(
-            self.cim.associated(
-                test_backup.V2, self.machine, "Msvm_SystemExportSettingData", "Msvm_VirtualSystemExportSettingData"
-            ),
-            "export settings",
-        )
-        text = test_backup.bag(
-            record.cls,
-            InstanceID=record["InstanceID"],
-            CopySnapshotConfiguration=("uint8", 3),
-            CopyVmStorage=("boolean", "true"),
-            CreateVmExportSubdirectory=("boolean", "false"),
-            SnapshotVirtualSystem=test_backup.value_of(snapshot),
-            DifferentialBackupBase=test_backup.value_of(base),
-        )
+        text = test_backup.export_settings(self.cim, self.machine, snapshot, base)
         output = self.cim.invoke(
             self.management,
             "ExportSystemDefinition",
@@ -243,20 +227,7 @@ class Raw(unittest.TestCase):
                 one.serial.wait_for_counts(2)
             snapshot = house.take(cim, MACHINE, SnapshotType=32768)
             self.assertEqual(2, len(host.record(snapshot)["disks"]))
-            record = house.only(
-                cim.associated(
-                    test_backup.V2, machine, "Msvm_SystemExportSettingData", "Msvm_VirtualSystemExportSettingData"
-                ),
-                "export settings",
-            )
-            text = test_backup.bag(
-                record.cls,
-                InstanceID=record["InstanceID"],
-                CopySnapshotConfiguration=("uint8", 3),
-                CopyVmStorage=("boolean", "true"),
-                CreateVmExportSubdirectory=("boolean", "false"),
-                SnapshotVirtualSystem=test_backup.value_of(snapshot),
-            )
+            text = test_backup.export_settings(cim, machine, snapshot)
             cim.run(
                 house.service(cim, "Msvm_VirtualSystemManagementService"),
                 "ExportSystemDefinition",

@@ -139,8 +139,18 @@ impl Tracking {
     /// # Errors
     /// A [`BackendError`] when it is there and does not answer.
     pub(super) async fn of(machine: &Arc<Machine>) -> Result<Self, BackendError> {
-        let failed = |error: MonitorError| BackendError::new(LOOK, error.into());
         let monitor = machine.monitor().await?;
+        match Self::through(machine, monitor.clone()).await {
+            // The process has ended meanwhile, and that was not noticed before it was asked.
+            Err(_) if monitor.is_some_and(|monitor| monitor.is_closed()) => {
+                Self::through(machine, machine.monitor().await?).await
+            }
+            looked => looked,
+        }
+    }
+
+    async fn through(machine: &Arc<Machine>, monitor: Option<Monitor>) -> Result<Self, BackendError> {
+        let failed = |error: MonitorError| BackendError::new(LOOK, error.into());
         let (mut media, mut elsewhere) = (Vec::new(), false);
         if let Some(monitor) = &monitor {
             let status = monitor.status().await.map_err(failed)?.status;
