@@ -278,6 +278,7 @@ impl Inner {
     /// Stores how the job ended together with what it changed.
     pub(super) async fn end(self: &Arc<Self>, id: Guid, result: Result<CallResult, BackendError>) {
         self.look_at_systems(id).await;
+        self.look_again_at_tracking(id, result.is_err()).await;
         let stopping = self.check_open().is_err();
         self.persist(|draft| {
             let now = self.now();

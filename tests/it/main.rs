@@ -69,6 +69,8 @@ mod qemu_overlay;
 #[cfg(test)]
 mod qemu_peer;
 #[cfg(test)]
+mod qemu_tracking;
+#[cfg(test)]
 mod schema;
 #[cfg(test)]
 mod storage_provider;

@@ -11,6 +11,7 @@ use super::super::{
 };
 use super::QemuHypervisor;
 use super::apply::UNDO;
+use super::bitmaps;
 use super::commands::InsertedMedium;
 use super::files::remove_directory;
 use super::image::Tag;
@@ -33,13 +34,21 @@ impl QemuHypervisor {
             Operation::Apply(requests) => self.recover_apply(requests, journal).await,
             Operation::Destroy(requests) if journal.contains(&JournalStep::Removing) => {
                 self.remove(requests).await?;
+                self.end_of_snapshots(requests).await?;
                 Ok(Recovery::Finished(Vec::new()))
             }
-            // Changes are not tracked and nothing is exported here, so that none of the last three begins.
-            Operation::Destroy(_)
-            | Operation::Convert(_)
-            | Operation::DestroyReferencePoints(_)
-            | Operation::Export(_) => Ok(Recovery::RolledBack),
+            Operation::Convert(requests) if journal.contains(&JournalStep::Removing) => {
+                self.remove(requests).await?;
+                Ok(Recovery::Finished(Vec::new()))
+            }
+            Operation::DestroyReferencePoints(requests) if journal.contains(&JournalStep::Removing) => {
+                self.end_of_points(requests).await?;
+                Ok(Recovery::Finished(Vec::new()))
+            }
+            Operation::Destroy(_) | Operation::Convert(_) | Operation::DestroyReferencePoints(_) => {
+                Ok(Recovery::RolledBack)
+            }
+            Operation::Export(_) => super::super::export::recover(journal).await,
             Operation::ChangeState { machine, action } => {
                 let machine = self.machine(*machine)?;
                 self.recover_power(&machine, *action, journal).await
@@ -89,6 +98,9 @@ impl QemuHypervisor {
                 .map(|disk| (disk.name.as_str(), disk.path.as_path()))
                 .collect();
             remove_tags(machine, &disks, &request.snapshot.to_string()).await?;
+            if request.change_tracking {
+                bitmaps::end(machine, &disks, request.snapshot).await?;
+            }
             forget_layers(machine, request.snapshot).await?;
             if ran.contains(&request.machine) {
                 reclaim(machine, &disks).await?;
