@@ -15,11 +15,11 @@ use tracing::{info, warn};
 use crate::backend;
 use crate::cimom::{ObjectManager, ProviderRegistry};
 use crate::client::{HttpSink, Trust};
-use crate::config::{ChannelBinding, Config, Protocol};
+use crate::config::{ChannelBinding, Config, LogonConfig, Protocol};
 use crate::engine::{Engine, EngineOptions, JournalLimits, SqliteStore};
 use crate::providers::{self, Indications, ProviderOptions};
 use crate::time::{Clock, Guid, IdSource};
-use crate::transport::auth::{ChannelBindingPolicy, NegotiatePolicy, PasswordKeeper};
+use crate::transport::auth::{ChannelBindingPolicy, LogonLimits, NegotiatePolicy, PasswordKeeper};
 use crate::transport::{AuthPolicy, Limits, Listener, Server, TlsError, TlsIdentity};
 use crate::wsman::{
     self, ConfigurationView, Eventing, EventingOptions, EventingParts, Identity, ListenerView, Service, ServiceOptions,
@@ -29,6 +29,7 @@ use super::certificate::{CertificateFiles, CertificateInfo};
 use super::error::AppError;
 use super::host::{host_name, listening_on, reachable_names};
 use super::sources::{RandomIds, SystemClock};
+use super::warnings;
 
 /// How often enumerations that idled too long are forgotten.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
@@ -61,10 +62,13 @@ impl Running {
     pub async fn start(config: &Config) -> Result<Self, AppError> {
         let mut config = config.clone();
         fs::create_dir_all(&config.data_dir).map_err(|error| AppError::Write(config.data_dir.clone(), error))?;
+        for warning in warnings::of(&config) {
+            warn!("{warning}");
+        }
         let machine = config.host_name.take().unwrap_or_else(host_name);
         let (certificate, tls) = tls(&config)?;
         let (listeners, addresses) = listen(&config, tls.as_ref())?;
-        let users = PasswordKeeper::start(config.users_file.clone())?;
+        let users = PasswordKeeper::start(config.users_file.clone(), logon_limits(&config.logon))?;
         let engine = engine(&mut config, &machine).await?;
         let view = configuration_view(&config, &addresses, &machine, &certificate)?;
         let service = Arc::new(service(&config, &engine, &machine, view)?);
@@ -182,6 +186,17 @@ fn auth(config: &Config, users: PasswordKeeper, machine: &str) -> AuthPolicy {
         config.service.negotiate.then(|| NegotiatePolicy::new(machine, Arc::new(SystemClock), channel_binding));
     let service = &config.service;
     AuthPolicy { users, basic: service.basic, allow_unencrypted: service.allow_unencrypted, negotiate }
+}
+
+const fn logon_limits(config: &LogonConfig) -> LogonLimits {
+    LogonLimits {
+        delay_after: config.delay_after,
+        delay: config.delay,
+        delay_limit: config.delay_limit,
+        lockout_after: config.lockout_after,
+        window: config.lockout_window,
+        lockout: config.lockout,
+    }
 }
 
 type Bound = (Vec<Listener>, Vec<(Protocol, SocketAddr)>);

@@ -14,6 +14,7 @@ mod error;
 mod host;
 mod run;
 mod sources;
+mod warnings;
 
 pub use certificate::{CertificateError, CertificateFiles, CertificateInfo};
 pub use compose::Running;

@@ -27,6 +27,8 @@ pub struct Config {
     pub listeners: Vec<ListenerConfig>,
     /// Limits and schemes.
     pub service: ServiceConfig,
+    /// What wrong passwords lead to.
+    pub logon: LogonConfig,
     /// The certificate of HTTPS.
     pub tls: TlsConfig,
     /// The back-end.
@@ -107,6 +109,23 @@ pub enum ChannelBinding {
     Strict,
 }
 
+/// The section `[logon]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogonConfig {
+    /// The wrong proof in a row from which answers are delayed; 0 for never.
+    pub delay_after: u32,
+    /// The first delay; each further one is twice as long.
+    pub delay: Duration,
+    /// The longest delay.
+    pub delay_limit: Duration,
+    /// The wrong proof within the window that locks out; 0 for never.
+    pub lockout_after: u32,
+    /// How long a wrong proof counts.
+    pub lockout_window: Duration,
+    /// How long a lock-out lasts.
+    pub lockout: Duration,
+}
+
 /// The section `[tls]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsConfig {
@@ -185,6 +204,7 @@ impl Config {
         let host_name = top.text("host_name");
         let listeners = listeners(root, sink);
         let service = service(&mut table(root, "service", sink));
+        let logon = logon(&mut table(root, "logon", sink));
         let tls = tls(&mut table(root, "tls", sink));
         let kind = table(root, "backend", sink).choice("kind").unwrap_or("files").to_owned();
         let machines = definitions::machines(&machines_dir, in_machines);
@@ -205,6 +225,7 @@ impl Config {
             host_name,
             listeners,
             service,
+            logon,
             tls,
             backend: BackendConfig { kind, qemu, simulated },
             machines,
@@ -265,6 +286,17 @@ fn service(section: &mut Section<'_, '_, '_>) -> ServiceConfig {
         connection_idle_timeout,
         handshake_timeout,
         shutdown_timeout,
+    }
+}
+
+fn logon(section: &mut Section<'_, '_, '_>) -> LogonConfig {
+    LogonConfig {
+        delay_after: section.number_u32("delay_after"),
+        delay: Duration::from_millis(section.number("delay_ms")),
+        delay_limit: Duration::from_millis(section.number("delay_limit_ms")),
+        lockout_after: section.number_u32("lockout_after"),
+        lockout_window: Duration::from_secs(section.number("lockout_window_seconds")),
+        lockout: Duration::from_secs(section.number("lockout_seconds")),
     }
 }
 

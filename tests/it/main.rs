@@ -3,6 +3,8 @@
 //! The modules are `cfg(test)` so that clippy takes their helper functions for test code too.
 
 #[cfg(test)]
+mod auth_defence;
+#[cfg(test)]
 mod backend_contract;
 #[cfg(test)]
 mod captures;

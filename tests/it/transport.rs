@@ -15,7 +15,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wsnapd::cimom::Principal;
 use wsnapd::time::ManualClock;
-use wsnapd::transport::auth::{ChannelBindingPolicy, NegotiatePolicy, PasswordKeeper, User, UsersFile, hash_password};
+use wsnapd::transport::auth::{
+    ChannelBindingPolicy, LogonLimits, NegotiatePolicy, PasswordKeeper, User, UsersFile, hash_password,
+};
 use wsnapd::transport::{AuthPolicy, EnvelopeHandler, Limits, Listener, Server, TlsIdentity};
 use wsnapd::wsman::{Encoding, Outbound};
 
@@ -82,10 +84,19 @@ impl TestServer {
     }
 
     pub(super) fn bound(allow_unencrypted: bool, limits: Limits, binding: ChannelBindingPolicy) -> Self {
+        Self::defended(allow_unencrypted, limits, binding, LogonLimits::default())
+    }
+
+    pub(super) fn defended(
+        allow_unencrypted: bool,
+        limits: Limits,
+        binding: ChannelBindingPolicy,
+        logon: LogonLimits,
+    ) -> Self {
         let directory = TempDir::new().unwrap();
         let users_file = directory.path().join("users");
         write_user(&users_file, "Admin", "secret");
-        let users = PasswordKeeper::start(users_file.clone()).unwrap();
+        let users = PasswordKeeper::start(users_file.clone(), logon).unwrap();
         let identity = TlsIdentity::load(&certs("server.pem"), &certs("server.key")).unwrap();
         let http = Listener::bind("127.0.0.1:0".parse().unwrap(), None).unwrap();
         let https = Listener::bind("127.0.0.1:0".parse().unwrap(), Some(identity)).unwrap();
@@ -102,6 +113,13 @@ impl TestServer {
 
     pub(super) async fn connect(&self) -> Wire<TcpStream> {
         Wire { stream: TcpStream::connect(self.http).await.unwrap(), buffer: Vec::new() }
+    }
+
+    /// From another address of this host.
+    pub(super) async fn connect_from(&self, source: [u8; 4]) -> Wire<TcpStream> {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind((source, 0).into()).unwrap();
+        Wire { stream: socket.connect(self.http).await.unwrap(), buffer: Vec::new() }
     }
 }
 

@@ -6,8 +6,6 @@ use zeroize::Zeroizing;
 
 use crate::cimom::Principal;
 
-use super::keeper::PasswordKeeper;
-
 /// What came of a user name and a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -45,11 +43,6 @@ impl Credentials {
     pub(super) fn password(&self) -> &[u8] {
         self.text.as_bytes().split_at(self.colon).1.get(1..).unwrap_or_default()
     }
-}
-
-/// Checks the credentials of a request.
-pub(super) async fn verify(keeper: &PasswordKeeper, encoded: &[u8]) -> Verdict {
-    keeper.verify(encoded).await
 }
 
 #[cfg(test)]

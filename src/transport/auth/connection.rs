@@ -4,6 +4,7 @@
 //! looked at and put back when it is known what became of it; whatever goes wrong in between leaves
 //! the connection anonymous.
 
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ use crate::transport::channel_binding::ChannelBinding;
 
 use super::basic;
 use super::negotiate::{self, Facts, Handshake, MAX_TOKEN_BYTES, Refusal, Step};
-use super::ntlm::{BindingCheck, NtHash, SealError, SecurityContext};
+use super::ntlm::{BindingCheck, NtHash, NtlmError, SealError, SecurityContext};
 use super::policy::{AuthPolicy, ChannelBindingPolicy, NegotiatePolicy};
 use super::scheme::Scheme;
 
@@ -98,6 +99,8 @@ struct Established {
 pub(in crate::transport) struct ConnectionAuth {
     confidentiality: Confidentiality,
     handshake_limit: Duration,
+    /// Where the client is.
+    source: IpAddr,
     state: Mutex<State>,
 }
 
@@ -107,13 +110,14 @@ impl ConnectionAuth {
         tls: Option<ChannelBinding>,
         policy: &AuthPolicy,
         handshake_limit: Duration,
+        source: IpAddr,
     ) -> Self {
         let confidentiality = match (tls, policy.allow_unencrypted) {
             (Some(binding), _) => Confidentiality::Tls(binding),
             (None, true) => Confidentiality::ClearAllowed,
             (None, false) => Confidentiality::SealedOnly,
         };
-        Self { confidentiality, handshake_limit, state: Mutex::new(State::Anonymous) }
+        Self { confidentiality, handshake_limit, source, state: Mutex::new(State::Anonymous) }
     }
 
     /// Whether envelopes may travel unsealed.
@@ -129,7 +133,7 @@ impl ConnectionAuth {
         };
         match Scheme::split(value.as_bytes()) {
             Some((scheme, credentials)) if self.offers(policy, scheme).await => match scheme {
-                Scheme::Basic => match basic::verify(&policy.users, credentials).await {
+                Scheme::Basic => match policy.users.verify(credentials, self.source).await {
                     basic::Verdict::Accepted(principal) => Outcome::Authenticated(Admitted::at_once(principal)),
                     basic::Verdict::Refused => self.challenge(policy).await,
                     basic::Verdict::Busy => Outcome::Busy,
@@ -218,16 +222,24 @@ impl ConnectionAuth {
             }
         };
         let name = logon.account().to_owned();
+        if policy.users.is_locked_out(&name, self.source) {
+            return refused();
+        }
         let account = policy.users.ntlm_account(&name).await;
         let accepted = logon.conclude(account.as_ref().map(|(_, hash)| hash), self.binding_check(negotiate));
         match (accepted, account) {
             (Ok(accepted), Some((account, hash))) => {
+                policy.users.right_proof(&account, self.source);
                 let principal = Principal::authenticated(&account);
                 let token = accepted.token.map(|token| scheme.token(&token));
                 let (looked, security) = (Instant::now(), accepted.security);
                 let logon = Established { principal: principal.clone(), account, hash, looked, security };
                 *self.lock() = State::Established(Box::new(logon));
                 Outcome::Authenticated(Admitted { principal, handshake_ended: true, token })
+            }
+            (Err(Refusal::Ntlm(NtlmError::WrongProof)), _) => {
+                policy.users.wrong_proof(&name, self.source).await;
+                refused()
             }
             (Err(reason), _) => {
                 info!(account = name, %reason, "Logon refused");

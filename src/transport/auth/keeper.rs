@@ -8,26 +8,28 @@
 //! NT hashes are cheap to compare, so a logon with NTLM only asks for the hash of an account; it does
 //! not wait behind passwords.
 //!
-//! This is the one place where a wrong proof for an account is noticed; counting them belongs here.
+//! This is the one place where a wrong proof for an account is noticed and counted, see [`Defence`].
 
 use std::collections::HashMap;
 use std::fmt;
 use std::fs;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ring::hmac;
 use subtle::ConstantTimeEq;
 use tokio::sync::oneshot;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::cimom::Principal;
 
 use super::basic::{Credentials, Verdict};
+use super::defence::{Defence, LogonLimits};
 use super::ntlm::NtHash;
 use super::users::UsersFile;
 
@@ -53,6 +55,7 @@ struct Shared {
     queue: SyncSender<Job>,
     /// For what needs no password; on threads that may block.
     accounts: Mutex<WatchedFile>,
+    defence: Defence,
 }
 
 #[derive(Default)]
@@ -91,12 +94,12 @@ impl PasswordKeeper {
     ///
     /// # Errors
     /// A [`KeeperError`] when the system lacks what it needs.
-    pub fn start(path: PathBuf) -> Result<Self, KeeperError> {
+    pub fn start(path: PathBuf, limits: LogonLimits) -> Result<Self, KeeperError> {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &ring::rand::SystemRandom::new())
             .map_err(|ring::error::Unspecified| KeeperError::Random)?;
         let (queue, jobs) = sync_channel(QUEUE);
         let accounts = Mutex::new(WatchedFile { path: path.clone(), seen: None, users: UsersFile::default() });
-        let shared = Arc::new(Shared { key, memory: Mutex::default(), queue, accounts });
+        let shared = Arc::new(Shared { key, memory: Mutex::default(), queue, accounts, defence: Defence::new(limits) });
         let memory = Arc::downgrade(&shared);
         thread::Builder::new().name("passwords".to_owned()).spawn(move || {
             let mut file = WatchedFile { path, seen: None, users: UsersFile::default() };
@@ -109,9 +112,6 @@ impl PasswordKeeper {
                 let user = file.users.verify(account, job.credentials.password());
                 let verdict =
                     user.map_or(Verdict::Refused, |user| Verdict::Accepted(Principal::authenticated(&user.name)));
-                if verdict == Verdict::Refused {
-                    info!(account, "Wrong password or unknown user");
-                }
                 shared.conclude(&job.mac, &verdict);
             }
         })?;
@@ -144,9 +144,17 @@ impl PasswordKeeper {
         look.await.ok()
     }
 
-    /// Checks the credentials of a Basic `Authorization` header, from memory if they were right before.
-    pub(super) async fn verify(&self, encoded: &[u8]) -> Verdict {
+    /// Checks the credentials of a Basic `Authorization` header, from memory if they were right before. The answer
+    /// to wrong ones may come late.
+    pub(super) async fn verify(&self, encoded: &[u8], source: IpAddr) -> Verdict {
         let mac = self.0.mac(encoded);
+        // Only for as long as there are wrong proofs the name is needed before the memory is asked.
+        if self.0.defence.is_alert() {
+            let Some(credentials) = Credentials::decode(encoded) else { return Verdict::Refused };
+            if self.is_locked_out(credentials.account(), source) {
+                return Verdict::Refused;
+            }
+        }
         let answer = {
             let mut memory = self.0.lock();
             if let Some(principal) = memory.recall(&mac) {
@@ -158,16 +166,55 @@ impl PasswordKeeper {
                     return Verdict::Busy;
                 }
                 waiters.push(sender);
+                Err(answer)
             } else {
                 let Some(credentials) = Credentials::decode(encoded) else { return Verdict::Refused };
+                let account = credentials.account().to_owned();
                 if self.0.queue.try_send(Job { mac, credentials }).is_err() {
                     return Verdict::Busy;
                 }
                 memory.pending.insert(mac, vec![sender]);
+                Ok((account, answer))
             }
-            answer
         };
-        answer.await.unwrap_or(Verdict::Busy)
+        // The same pair at the same time is one guess: whoever asked first pays for it.
+        let (account, answer) = match answer {
+            Ok(first) => first,
+            Err(answer) => return answer.await.unwrap_or(Verdict::Busy),
+        };
+        let verdict = answer.await.unwrap_or(Verdict::Busy);
+        match &verdict {
+            Verdict::Accepted(_) => self.right_proof(&account, source),
+            Verdict::Refused => self.wrong_proof(&account, source).await,
+            Verdict::Busy => {}
+        }
+        verdict
+    }
+
+    /// Whether nothing is to be compared for this account from this address.
+    pub(super) fn is_locked_out(&self, account: &str, source: IpAddr) -> bool {
+        let locked = self.0.defence.is_locked(account, source, Instant::now());
+        if locked {
+            debug!(account, %source, "Logon refused: locked out");
+        }
+        locked
+    }
+
+    /// Counts a right proof.
+    pub(super) fn right_proof(&self, account: &str, source: IpAddr) {
+        self.0.defence.succeeded(account, source, Instant::now());
+    }
+
+    /// Counts a wrong proof, and waits for as long as the answer to it has to.
+    pub(super) async fn wrong_proof(&self, account: &str, source: IpAddr) {
+        let penalty = self.0.defence.failed(account, source, Instant::now());
+        info!(account, %source, "Wrong password or unknown user");
+        if penalty.locks_out {
+            warn!(account, %source, "Too many wrong passwords: locked out for a while");
+        }
+        if !penalty.delay.is_zero() {
+            tokio::time::sleep(penalty.delay).await;
+        }
     }
 }
 
