@@ -71,7 +71,7 @@ impl Running {
         let users = PasswordKeeper::start(config.users_file.clone(), logon_limits(&config.logon))?;
         let engine = engine(&mut config, &machine).await?;
         let view = configuration_view(&config, &addresses, &machine, &certificate)?;
-        let service = Arc::new(service(&config, &engine, &machine, view)?);
+        let service = Arc::new(service(&config, &engine, &machine, view, &users)?);
         service.start_eventing();
         let auth = auth(&config, users, &machine);
         let stop = CancellationToken::new();
@@ -239,6 +239,7 @@ fn service(
     engine: &Arc<Engine>,
     machine: &str,
     configuration: ConfigurationView,
+    users: &PasswordKeeper,
 ) -> Result<Service, AppError> {
     let schema = providers::generated::load().map_err(|diagnostics| AppError::Schema(diagnostics.render()))?;
     let mut registry = ProviderRegistry::new();
@@ -249,7 +250,7 @@ fn service(
     providers::register(&mut registry, &schema, engine, &options)?;
     providers::storage::register(&mut registry, &schema, Arc::clone(engine), machine)?;
     let indications = Arc::new(Indications::new(engine, &schema, &options)?);
-    let eventing = eventing(config, indications, options.installation);
+    let eventing = eventing(config, indications, options.installation, users);
     let unknown = registry.unknown_classes(&schema);
     if !unknown.is_empty() {
         return Err(AppError::Schema(format!("there are providers but no classes for {}", unknown.join(", "))));
@@ -274,10 +275,11 @@ fn service(
 }
 
 /// Subscriptions and their deliveries.
-fn eventing(config: &Config, indications: Arc<Indications>, installation: Guid) -> Eventing {
+fn eventing(config: &Config, indications: Arc<Indications>, installation: Guid, users: &PasswordKeeper) -> Eventing {
     let events = &config.events;
     let trust = events.ca.clone().map_or(Trust::Nothing, Trust::File);
     let parts = EventingParts {
+        accounts: Arc::new(users.clone()),
         store: Arc::<Indications>::clone(&indications),
         provider: indications,
         sink: Arc::new(HttpSink::new(trust)),

@@ -6,6 +6,7 @@
 //!
 //! Invariants: the view never shows what is not durable (except the percentage of a running job, and sizes that are measured again);
 //! a step of a job is durable before it is executed; a job that was acknowledged ends, also across a crash.
+//! Whoever acts for somebody else goes through the [`Gate`], which knows roles and scopes and keeps the record.
 //! The engine knows no CIM class, no URI and no return value: `providers` translates.
 
 mod collections;
@@ -14,6 +15,7 @@ mod commands;
 mod error;
 mod events;
 mod foreign;
+mod gate;
 mod group;
 mod job;
 mod job_state;
@@ -23,6 +25,7 @@ mod model;
 mod options;
 mod power;
 mod queue;
+mod reach;
 mod recovery;
 mod report;
 mod runner;
@@ -42,6 +45,7 @@ pub use command::{
 pub use commands::Engine;
 pub use error::EngineError;
 pub use events::{Event, EventChange, EventWindow, JournalLimits, Subscription, Transition};
+pub use gate::Gate;
 pub use job::{AffectedElement, ElementEffect, ElementRef, Failure, Job, JobFailure, JobKind, Work};
 pub use job_state::{Effect, InvalidTransition, JobEvent, JobState, step};
 pub use model::{
@@ -49,6 +53,7 @@ pub use model::{
     SnapshotCollection, SnapshotKind, StartupAction, SystemState, UserSnapshotType, VirtualSystem, Volume, VolumeUsage,
 };
 pub use options::EngineOptions;
+pub use reach::Reach;
 pub use sqlite::SqliteStore;
 pub use store::{Change, Lease, Records, Store, StoreError};
 pub use view::View;

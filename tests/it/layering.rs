@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const RANKS: [(&str, u8); 16] = [
+const RANKS: [(&str, u8); 17] = [
+    ("access", 0),
     ("time", 0),
     ("xml", 0),
     ("cim", 1),

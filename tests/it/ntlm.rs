@@ -19,7 +19,7 @@ pub(super) const PASSWORD: &str = "Passw0rd!";
 const NT_HASH: &str = "fc525c9683e8fe067095ba2ddc971889";
 /// `UNICODE`, `SIGN`, `SEAL`, `NTLM`, extended session security, `128`, `KEY_EXCHANGE`, `56`.
 const FLAGS: u32 = 0xe008_0231;
-const SEALED: &str = "Content-Type: multipart/encrypted;protocol=\"application/HTTP-SPNEGO-session-encrypted\";boundary=\"Encrypted Boundary\"\r\n";
+pub(super) const SEALED: &str = "Content-Type: multipart/encrypted;protocol=\"application/HTTP-SPNEGO-session-encrypted\";boundary=\"Encrypted Boundary\"\r\n";
 
 fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 16] {
     let mut mac = Hmac::<Md5>::new_from_slice(key).unwrap();

@@ -4,13 +4,15 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use crate::cimom::Principal;
+use std::sync::Arc;
+
+use crate::access::Account;
 
 /// What came of a user name and a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// They belong together.
-    Accepted(Principal),
+    Accepted(Arc<Account>),
     /// They do not, or they cannot be read.
     Refused,
     /// Too many passwords wait to be checked.

@@ -5,7 +5,7 @@
 //! the connection anonymous.
 
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -15,7 +15,7 @@ use hyper::header::{AUTHORIZATION, HeaderValue};
 use ring::rand::{SecureRandom, SystemRandom};
 use tracing::info;
 
-use crate::cimom::Principal;
+use crate::access::{self, Account, Principal};
 use crate::transport::channel_binding::ChannelBinding;
 
 use super::basic;
@@ -87,9 +87,8 @@ enum State {
 
 /// A logon that lasts as long as the connection.
 struct Established {
-    principal: Principal,
-    /// The account as it was: another hash, or none, ends the logon.
-    account: String,
+    /// The account as it was last looked at: another hash, or none, ends the logon.
+    account: Arc<Account>,
     hash: NtHash,
     looked: Instant,
     security: Option<SecurityContext>,
@@ -134,7 +133,10 @@ impl ConnectionAuth {
         match Scheme::split(value.as_bytes()) {
             Some((scheme, credentials)) if self.offers(policy, scheme).await => match scheme {
                 Scheme::Basic => match policy.users.verify(credentials, self.source).await {
-                    basic::Verdict::Accepted(principal) => Outcome::Authenticated(Admitted::at_once(principal)),
+                    basic::Verdict::Accepted(account) => {
+                        let principal = Principal::new(account, access::Scheme::Basic, self.source);
+                        Outcome::Authenticated(Admitted::at_once(principal))
+                    }
                     basic::Verdict::Refused => self.challenge(policy).await,
                     basic::Verdict::Busy => Outcome::Busy,
                 },
@@ -195,16 +197,23 @@ impl ConnectionAuth {
     async fn resume(&self, before: State, policy: &AuthPolicy) -> Outcome {
         let State::Established(mut logon) = before else { return self.challenge(policy).await };
         if logon.looked.elapsed() >= LOOK_EVERY {
-            let now = policy.users.ntlm_account(&logon.account).await;
-            if now.is_none_or(|(_, hash)| hash != logon.hash) {
-                info!(account = logon.account, "Logon ended: the account was removed or changed");
-                return self.challenge(policy).await;
+            match policy.users.ntlm_account(&logon.account.name).await {
+                // Role and scope are those of now.
+                Some((account, hash)) if hash == logon.hash => logon.account = account,
+                _ => {
+                    info!(account = %logon.account.name, "Logon ended: the account was removed or changed");
+                    return self.challenge(policy).await;
+                }
             }
             logon.looked = Instant::now();
         }
-        let principal = logon.principal.clone();
+        let principal = self.by_ntlm(&logon.account);
         *self.lock() = State::Established(logon);
         Outcome::Authenticated(Admitted::at_once(principal))
+    }
+
+    fn by_ntlm(&self, account: &Arc<Account>) -> Principal {
+        Principal::new(Arc::clone(account), access::Scheme::Ntlm, self.source)
     }
 
     async fn negotiate(&self, before: State, policy: &AuthPolicy, scheme: Scheme, credentials: &[u8]) -> Outcome {
@@ -229,11 +238,11 @@ impl ConnectionAuth {
         let accepted = logon.conclude(account.as_ref().map(|(_, hash)| hash), self.binding_check(negotiate));
         match (accepted, account) {
             (Ok(accepted), Some((account, hash))) => {
-                policy.users.right_proof(&account, self.source);
-                let principal = Principal::authenticated(&account);
+                policy.users.right_proof(&account.name, self.source);
+                let principal = self.by_ntlm(&account);
                 let token = accepted.token.map(|token| scheme.token(&token));
                 let (looked, security) = (Instant::now(), accepted.security);
-                let logon = Established { principal: principal.clone(), account, hash, looked, security };
+                let logon = Established { account, hash, looked, security };
                 *self.lock() = State::Established(Box::new(logon));
                 Outcome::Authenticated(Admitted { principal, handshake_ended: true, token })
             }

@@ -26,7 +26,7 @@ use subtle::ConstantTimeEq;
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
-use crate::cimom::Principal;
+use crate::access::{Account, Accounts};
 
 use super::basic::{Credentials, Verdict};
 use super::defence::{Defence, LogonLimits};
@@ -61,7 +61,7 @@ struct Shared {
 #[derive(Default)]
 struct Memory {
     /// By the first eight bytes of the MAC; the rest is compared in constant time.
-    verified: HashMap<u64, (Mac, Principal)>,
+    verified: HashMap<u64, (Mac, Arc<Account>)>,
     pending: HashMap<Mac, Vec<oneshot::Sender<Verdict>>>,
 }
 
@@ -110,8 +110,7 @@ impl PasswordKeeper {
                 }
                 let account = job.credentials.account();
                 let user = file.users.verify(account, job.credentials.password());
-                let verdict =
-                    user.map_or(Verdict::Refused, |user| Verdict::Accepted(Principal::authenticated(&user.name)));
+                let verdict = user.map_or(Verdict::Refused, |user| Verdict::Accepted(Arc::clone(user.account())));
                 shared.conclude(&job.mac, &verdict);
             }
         })?;
@@ -123,11 +122,11 @@ impl PasswordKeeper {
         self.look(UsersFile::anyone_may_use_ntlm).await.unwrap_or_default()
     }
 
-    /// The stored name and the NT hash of a user who may log on with NTLM.
-    pub(super) async fn ntlm_account(&self, name: &str) -> Option<(String, NtHash)> {
+    /// The account and the NT hash of a user who may log on with NTLM.
+    pub(super) async fn ntlm_account(&self, name: &str) -> Option<(Arc<Account>, NtHash)> {
         let name = name.to_owned();
         let find = move |users: &UsersFile| {
-            users.find(&name).and_then(|user| Some((user.name.clone(), user.nt_hash()?.clone())))
+            users.find(&name).and_then(|user| Some((Arc::clone(user.account()), user.nt_hash()?.clone())))
         };
         self.look(find).await.flatten()
     }
@@ -157,8 +156,8 @@ impl PasswordKeeper {
         }
         let answer = {
             let mut memory = self.0.lock();
-            if let Some(principal) = memory.recall(&mac) {
-                return Verdict::Accepted(principal);
+            if let Some(account) = memory.recall(&mac) {
+                return Verdict::Accepted(account);
             }
             let (sender, answer) = oneshot::channel();
             if let Some(waiters) = memory.pending.get_mut(&mac) {
@@ -218,6 +217,15 @@ impl PasswordKeeper {
     }
 }
 
+impl Accounts for PasswordKeeper {
+    /// The file is small and looked at only when it changed, so this does not wait for long.
+    fn account(&self, name: &str) -> Option<Arc<Account>> {
+        let mut file = self.0.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        file.refresh();
+        file.users.find(name).map(|user| Arc::clone(user.account()))
+    }
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
@@ -234,11 +242,11 @@ impl Shared {
 
     fn conclude(&self, mac: &Mac, verdict: &Verdict) {
         let mut memory = self.lock();
-        if let Verdict::Accepted(principal) = verdict {
+        if let Verdict::Accepted(account) = verdict {
             if memory.verified.len() >= REMEMBERED {
                 memory.verified.clear();
             }
-            memory.verified.insert(short(mac), (*mac, principal.clone()));
+            memory.verified.insert(short(mac), (*mac, Arc::clone(account)));
         }
         for waiter in memory.pending.remove(mac).unwrap_or_default() {
             // A waiter that has gone needs no answer.
@@ -248,9 +256,9 @@ impl Shared {
 }
 
 impl Memory {
-    fn recall(&self, mac: &Mac) -> Option<Principal> {
-        let (known, principal) = self.verified.get(&short(mac))?;
-        bool::from(known.ct_eq(mac)).then(|| principal.clone())
+    fn recall(&self, mac: &Mac) -> Option<Arc<Account>> {
+        let (known, account) = self.verified.get(&short(mac))?;
+        bool::from(known.ct_eq(mac)).then(|| Arc::clone(account))
     }
 }
 
