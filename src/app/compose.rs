@@ -1,6 +1,7 @@
 //! From a configuration to a serving program.
 
 use std::fs;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,10 +13,11 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::access::{AuditTrail, NoAudit};
 use crate::backend;
 use crate::cimom::{ObjectManager, ProviderRegistry};
 use crate::client::{HttpSink, Trust};
-use crate::config::{ChannelBinding, Config, LogonConfig, Protocol};
+use crate::config::{AuditConfig, ChannelBinding, Config, LogonConfig, Protocol};
 use crate::engine::{Engine, EngineOptions, JournalLimits, SqliteStore};
 use crate::providers::{self, Indications, ProviderOptions};
 use crate::time::{Clock, Guid, IdSource};
@@ -25,6 +27,7 @@ use crate::wsman::{
     self, ConfigurationView, Eventing, EventingOptions, EventingParts, Identity, ListenerView, Service, ServiceOptions,
 };
 
+use super::audit::AuditFile;
 use super::certificate::{CertificateFiles, CertificateInfo};
 use super::error::AppError;
 use super::host::{host_name, listening_on, reachable_names};
@@ -41,6 +44,7 @@ pub struct Running {
     addresses: Vec<(Protocol, SocketAddr)>,
     certificate: PathBuf,
     tls: Option<Arc<TlsIdentity>>,
+    audit: Option<Arc<AuditFile>>,
     engine: Arc<Engine>,
     service: Arc<Service>,
     stop: CancellationToken,
@@ -68,8 +72,14 @@ impl Running {
         let machine = config.host_name.take().unwrap_or_else(host_name);
         let (certificate, tls) = tls(&config)?;
         let (listeners, addresses) = listen(&config, tls.as_ref())?;
-        let users = PasswordKeeper::start(config.users_file.clone(), logon_limits(&config.logon))?;
-        let engine = engine(&mut config, &machine).await?;
+        let audit = audit(&config.audit)?;
+        let trail: Arc<dyn AuditTrail> = match &audit {
+            Some(file) => Arc::<AuditFile>::clone(file),
+            None => Arc::new(NoAudit),
+        };
+        let limits_of_logons = logon_limits(&config.logon);
+        let users = PasswordKeeper::start(config.users_file.clone(), limits_of_logons, Arc::clone(&trail))?;
+        let engine = engine(&mut config, &machine, trail).await?;
         let view = configuration_view(&config, &addresses, &machine, &certificate)?;
         let service = Arc::new(service(&config, &engine, &machine, view, &users)?);
         service.start_eventing();
@@ -79,7 +89,7 @@ impl Running {
         let token = stop.clone();
         let server = tokio::spawn(async move { server.serve(listeners, token).await });
         let sweeper = tokio::spawn(sweep(Arc::clone(&service), Arc::clone(&engine), stop.clone()));
-        Ok(Self { addresses, certificate, tls, engine, service, stop, server, sweeper })
+        Ok(Self { addresses, certificate, tls, audit, engine, service, stop, server, sweeper })
     }
 
     /// The URL of the first listener of a protocol.
@@ -111,6 +121,14 @@ impl Running {
     /// When it cannot be used; the old one stays.
     pub(super) fn reload(&self) -> Result<(), TlsError> {
         self.tls.as_ref().map_or(Ok(()), |tls| tls.reload())
+    }
+
+    /// Opens the audit trail again.
+    ///
+    /// # Errors
+    /// When it cannot be opened; the old file stays in use.
+    pub(super) fn reopen_audit(&self) -> io::Result<()> {
+        self.audit.as_ref().map_or(Ok(()), |audit| audit.reopen())
     }
 
     /// Returns once another server has taken over the data directory.
@@ -216,12 +234,20 @@ fn listen(config: &Config, tls: Option<&Arc<TlsIdentity>>) -> Result<Bound, AppE
     if listeners.is_empty() { Err(AppError::NoListener) } else { Ok((listeners, addresses)) }
 }
 
-async fn engine(config: &mut Config, machine: &str) -> Result<Arc<Engine>, AppError> {
+/// The file of the audit trail, if one is kept.
+fn audit(config: &AuditConfig) -> Result<Option<Arc<AuditFile>>, AppError> {
+    let Some(file) = &config.file else { return Ok(None) };
+    let opened = AuditFile::open(file, config.required, Arc::new(SystemClock));
+    Ok(Some(Arc::new(opened.map_err(|error| AppError::Write(file.clone(), error))?)))
+}
+
+async fn engine(config: &mut Config, machine: &str, audit: Arc<dyn AuditTrail>) -> Result<Arc<Engine>, AppError> {
     let machines = std::mem::take(&mut config.machines);
     let pools = std::mem::take(&mut config.pools);
     let backend = backend::open(&config.backend, &config.data_dir, machines, pools)?;
     let store = Arc::new(SqliteStore::open(&config.data_dir.join("wsnapd.db"))?);
     let options = EngineOptions {
+        audit,
         host_name: machine.to_owned(),
         utc_offset_seconds: SystemClock.utc_offset_seconds(),
         collections: std::mem::take(&mut config.collections),
@@ -338,10 +364,10 @@ fn configuration_view(
 fn installation(data_dir: &Path) -> Result<Guid, AppError> {
     let file = data_dir.join("installation");
     match fs::read_to_string(&file) {
-        Ok(text) => text
-            .parse()
-            .map_err(|error| AppError::Read(file, std::io::Error::new(std::io::ErrorKind::InvalidData, error))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Ok(text) => {
+            text.parse().map_err(|error| AppError::Read(file, io::Error::new(io::ErrorKind::InvalidData, error)))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let id = RandomIds.new_guid();
             fs::write(&file, format!("{id}\n")).map_err(|error| AppError::Write(file, error))?;
             Ok(id)

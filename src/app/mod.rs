@@ -5,6 +5,7 @@
 //!          schema ───────────────────────┴→ object manager → wsman::Service → transport::Server
 //! ```
 
+mod audit;
 mod certificate;
 mod compose;
 mod demo;

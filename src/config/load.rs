@@ -43,6 +43,8 @@ pub struct Config {
     pub jobs: JobsConfig,
     /// Events.
     pub events: EventsConfig,
+    /// The audit trail.
+    pub audit: AuditConfig,
     /// What is logged, in the form of `RUST_LOG`.
     pub log_filter: String,
 }
@@ -146,6 +148,15 @@ pub struct JobsConfig {
     pub backend_timeout: Duration,
 }
 
+/// The section `[audit]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditConfig {
+    /// The file; `None` when nothing is recorded.
+    pub file: Option<PathBuf>,
+    /// Whether nothing is changed while the file cannot be written.
+    pub required: bool,
+}
+
 /// The section `[events]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventsConfig {
@@ -214,6 +225,7 @@ impl Config {
         let collections = definitions::collections(root, &machines, sink);
         let jobs = jobs(&mut table(root, "jobs", sink));
         let events = events(&mut table(root, "events", sink));
+        let audit = audit(&mut table(root, "audit", sink), &data_dir);
         let mut log = table(root, "log", sink);
         let log_filter = log.text("filter").unwrap_or_default();
         if let Err(error) = log_filter.parse::<tracing_subscriber::filter::Targets>() {
@@ -233,6 +245,7 @@ impl Config {
             collections,
             jobs,
             events,
+            audit,
             log_filter,
         }
     }
@@ -326,6 +339,11 @@ fn jobs(section: &mut Section<'_, '_, '_>) -> JobsConfig {
         queue_limit: usize::try_from(section.number("queue_limit")).unwrap_or(usize::MAX),
         backend_timeout: Duration::from_secs(section.number("backend_timeout_seconds")),
     }
+}
+
+fn audit(section: &mut Section<'_, '_, '_>, data_dir: &Path) -> AuditConfig {
+    let file = section.path("file").unwrap_or_else(|| data_dir.join("audit.log"));
+    AuditConfig { file: section.flag("enabled").then_some(file), required: section.flag("required") }
 }
 
 fn events(section: &mut Section<'_, '_, '_>) -> EventsConfig {

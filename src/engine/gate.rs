@@ -125,8 +125,8 @@ impl Drop for Entry<'_> {
 impl Gate {
     /// A gate to an engine.
     #[must_use]
-    pub fn new(engine: &Arc<Engine>) -> Self {
-        Self { engine: Arc::clone(engine), parts: Mutex::default() }
+    pub fn new(engine: Arc<Engine>) -> Self {
+        Self { engine, parts: Mutex::default() }
     }
 
     /// What exists for an account, at this instant.

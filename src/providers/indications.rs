@@ -70,7 +70,7 @@ impl Indications {
     /// # Errors
     /// A [`CimError`] when the schema does not have a class that is needed.
     pub fn new(engine: &Arc<Engine>, schema: &Schema, options: &ProviderOptions) -> Result<Self, CimError> {
-        let engine = Arc::new(Gate::new(engine));
+        let engine = Arc::new(Gate::new(Arc::clone(engine)));
         let mut namespaces = Vec::new();
         for name in [HOST_NAMESPACE, CLUSTER_NAMESPACE, storage::NAMESPACE] {
             let namespace = schema.namespace(name).ok_or_else(|| {

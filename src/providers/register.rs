@@ -63,7 +63,7 @@ pub fn register(
     engine: &Arc<Engine>,
     options: &ProviderOptions,
 ) -> Result<(), CimError> {
-    let gate = &Arc::new(Gate::new(engine));
+    let gate = &Arc::new(Gate::new(Arc::clone(engine)));
     for name in [HOST_NAMESPACE, CLUSTER_NAMESPACE] {
         let mut namespace = Namespace::open(registry, schema, gate, options, name)?;
         namespace.virtualization()?;

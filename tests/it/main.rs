@@ -7,6 +7,8 @@ mod access;
 #[cfg(test)]
 mod access_events;
 #[cfg(test)]
+mod audit;
+#[cfg(test)]
 mod auth_defence;
 #[cfg(test)]
 mod auth_routes;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use super::audit::AuditMemory;
 use base64::Engine;
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -65,6 +66,7 @@ pub(super) struct TestServer {
     pub(super) https: SocketAddr,
     pub(super) users_file: std::path::PathBuf,
     pub(super) handler: Echo,
+    pub(super) audit: Arc<AuditMemory>,
     stop: CancellationToken,
     running: JoinHandle<()>,
     _directory: TempDir,
@@ -96,7 +98,8 @@ impl TestServer {
         let directory = TempDir::new().unwrap();
         let users_file = directory.path().join("users");
         write_user(&users_file, "Admin", "secret");
-        let users = PasswordKeeper::start(users_file.clone(), logon).unwrap();
+        let audit = Arc::new(AuditMemory::default());
+        let users = PasswordKeeper::start(users_file.clone(), logon, Arc::<AuditMemory>::clone(&audit)).unwrap();
         let identity = TlsIdentity::load(&certs("server.pem"), &certs("server.key")).unwrap();
         let http = Listener::bind("127.0.0.1:0".parse().unwrap(), None).unwrap();
         let https = Listener::bind("127.0.0.1:0".parse().unwrap(), Some(identity)).unwrap();
@@ -108,7 +111,7 @@ impl TestServer {
         let addresses = (http.address(), https.address());
         let token = stop.clone();
         let running = tokio::spawn(async move { server.serve(vec![http, https], token).await });
-        Self { http: addresses.0, https: addresses.1, users_file, handler, stop, running, _directory: directory }
+        Self { http: addresses.0, https: addresses.1, users_file, handler, audit, stop, running, _directory: directory }
     }
 
     pub(super) async fn connect(&self) -> Wire<TcpStream> {

@@ -26,7 +26,7 @@ pub fn register(
     engine: Arc<Engine>,
     host: &str,
 ) -> Result<(), CimError> {
-    let engine = Gate::new(&engine);
+    let engine = Gate::new(engine);
     let storage = Arc::new(Storage { engine, host: SmolStr::new(host) });
     let methods = Arc::new(Methods::new(Arc::clone(&storage), class(schema, EXTENDED_STATUS)?));
     for kind in ObjectClass::ALL {

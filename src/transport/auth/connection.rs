@@ -201,7 +201,8 @@ impl ConnectionAuth {
                 // Role and scope are those of now.
                 Some((account, hash)) if hash == logon.hash => logon.account = account,
                 _ => {
-                    info!(account = %logon.account.name, "Logon ended: the account was removed or changed");
+                    let (name, reason) = (&logon.account.name, "the account was removed or its password changed");
+                    policy.users.refused(name, self.source, access::Scheme::Ntlm, reason);
                     return self.challenge(policy).await;
                 }
             }
@@ -238,7 +239,7 @@ impl ConnectionAuth {
         let accepted = logon.conclude(account.as_ref().map(|(_, hash)| hash), self.binding_check(negotiate));
         match (accepted, account) {
             (Ok(accepted), Some((account, hash))) => {
-                policy.users.right_proof(&account.name, self.source);
+                policy.users.right_proof(&account.name, self.source, access::Scheme::Ntlm);
                 let principal = self.by_ntlm(&account);
                 let token = accepted.token.map(|token| scheme.token(&token));
                 let (looked, security) = (Instant::now(), accepted.security);
@@ -247,11 +248,11 @@ impl ConnectionAuth {
                 Outcome::Authenticated(Admitted { principal, handshake_ended: true, token })
             }
             (Err(Refusal::Ntlm(NtlmError::WrongProof)), _) => {
-                policy.users.wrong_proof(&name, self.source).await;
+                policy.users.wrong_proof(&name, self.source, access::Scheme::Ntlm).await;
                 refused()
             }
             (Err(reason), _) => {
-                info!(account = name, %reason, "Logon refused");
+                policy.users.refused(&name, self.source, access::Scheme::Ntlm, &reason.to_string());
                 refused()
             }
             // Without an account no proof is right.

@@ -26,7 +26,7 @@ use subtle::ConstantTimeEq;
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
-use crate::access::{Account, Accounts};
+use crate::access::{Account, Accounts, AuditOutcome, AuditRecord, AuditTrail, Scheme};
 
 use super::basic::{Credentials, Verdict};
 use super::defence::{Defence, LogonLimits};
@@ -42,6 +42,9 @@ const REMEMBERED: usize = 4096;
 /// How often the file is looked at while anything is remembered.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// Characters of a name that are recorded.
+const MAX_NAME: usize = 104;
+
 type Mac = [u8; 32];
 
 /// The accounts of a password file.
@@ -56,6 +59,7 @@ struct Shared {
     /// For what needs no password; on threads that may block.
     accounts: Mutex<WatchedFile>,
     defence: Defence,
+    audit: Arc<dyn AuditTrail>,
 }
 
 #[derive(Default)]
@@ -94,12 +98,13 @@ impl PasswordKeeper {
     ///
     /// # Errors
     /// A [`KeeperError`] when the system lacks what it needs.
-    pub fn start(path: PathBuf, limits: LogonLimits) -> Result<Self, KeeperError> {
+    pub fn start(path: PathBuf, limits: LogonLimits, audit: Arc<dyn AuditTrail>) -> Result<Self, KeeperError> {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &ring::rand::SystemRandom::new())
             .map_err(|ring::error::Unspecified| KeeperError::Random)?;
         let (queue, jobs) = sync_channel(QUEUE);
         let accounts = Mutex::new(WatchedFile { path: path.clone(), seen: None, users: UsersFile::default() });
-        let shared = Arc::new(Shared { key, memory: Mutex::default(), queue, accounts, defence: Defence::new(limits) });
+        let defence = Defence::new(limits);
+        let shared = Arc::new(Shared { key, memory: Mutex::default(), queue, accounts, defence, audit });
         let memory = Arc::downgrade(&shared);
         thread::Builder::new().name("passwords".to_owned()).spawn(move || {
             let mut file = WatchedFile { path, seen: None, users: UsersFile::default() };
@@ -183,8 +188,8 @@ impl PasswordKeeper {
         };
         let verdict = answer.await.unwrap_or(Verdict::Busy);
         match &verdict {
-            Verdict::Accepted(_) => self.right_proof(&account, source),
-            Verdict::Refused => self.wrong_proof(&account, source).await,
+            Verdict::Accepted(_) => self.right_proof(&account, source, Scheme::Basic),
+            Verdict::Refused => self.wrong_proof(&account, source, Scheme::Basic).await,
             Verdict::Busy => {}
         }
         verdict
@@ -199,17 +204,29 @@ impl PasswordKeeper {
         locked
     }
 
-    /// Counts a right proof.
-    pub(super) fn right_proof(&self, account: &str, source: IpAddr) {
+    /// Counts and records a right proof.
+    pub(super) fn right_proof(&self, account: &str, source: IpAddr, scheme: Scheme) {
         self.0.defence.succeeded(account, source, Instant::now());
+        self.0.audit.write(&AuditRecord::logon(account, source, scheme, AuditOutcome::Done));
     }
 
-    /// Counts a wrong proof, and waits for as long as the answer to it has to.
-    pub(super) async fn wrong_proof(&self, account: &str, source: IpAddr) {
+    /// Records a logon that ends, or does not begin, although its proof was right.
+    pub(super) fn refused(&self, account: &str, source: IpAddr, scheme: Scheme, reason: &str) {
+        info!(account, %source, reason, "Logon refused");
+        let record = AuditRecord::logon(account, source, scheme, AuditOutcome::Refused);
+        self.0.audit.write(&AuditRecord { reason: Some(reason.to_owned()), ..record });
+    }
+
+    /// Counts and records a wrong proof, and waits for as long as the answer to it has to.
+    pub(super) async fn wrong_proof(&self, account: &str, source: IpAddr, scheme: Scheme) {
         let penalty = self.0.defence.failed(account, source, Instant::now());
-        info!(account, %source, "Wrong password or unknown user");
+        // A name may be as long as a head; no account has a longer one than this.
+        let name: String = account.chars().take(MAX_NAME).collect();
         if penalty.locks_out {
-            warn!(account, %source, "Too many wrong passwords: locked out for a while");
+            warn!(account = name, %source, "Too many wrong passwords: locked out for a while");
+            self.refused(&name, source, scheme, "wrong password or unknown user; locked out from now on");
+        } else {
+            self.refused(&name, source, scheme, "wrong password or unknown user");
         }
         if !penalty.delay.is_zero() {
             tokio::time::sleep(penalty.delay).await;

@@ -295,9 +295,32 @@ mod tests {
         assert_eq!((read.find("ALICE").unwrap().nt_hash(), read.find("bob").unwrap().nt_hash()), (Some(&nt), None));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert!(matches!(UsersFile::load(&path), Err(UsersError::Exposed(_))));
-        for field in ["", "$NT$", "$NT$00", "fc525c9683e8fe067095ba2ddc971889"] {
+        for field in
+            ["", "$NT$", "$NT$00", "fc525c9683e8fe067095ba2ddc971889", "$ROLE$", "$ROLE$king", "$SCOPE$", "$SCOPE$web"]
+        {
             private_file::replace(&path, format!("alice:{NOBODY}:{field}\n").as_bytes()).unwrap();
             assert!(matches!(UsersFile::load(&path), Err(UsersError::Line(_, 1))), "{field}");
+        }
+    }
+
+    #[test]
+    fn roles_and_scopes_are_kept_and_a_line_of_earlier_versions_is_an_administrator() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("users");
+        private_file::replace(&path, format!("old:{NOBODY}\n").as_bytes()).unwrap();
+        let mut users = UsersFile::load(&path).unwrap();
+        let account = Arc::clone(users.find("OLD").unwrap().account());
+        assert_eq!((account.role, account.scope.clone()), (Role::Administrator, None));
+        let scope = "machine=web*;pool=p".parse::<Scope>().unwrap();
+        let bob = User::new("bob", NOBODY.to_owned()).unwrap().with_role(Role::Reader, Some(scope));
+        users.set(bob.with_ntlm(NtHash::of_password("x")));
+        users.save(&path).unwrap();
+        assert_eq!(UsersFile::load(&path).unwrap(), users);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(":$ROLE$reader:$SCOPE$machine=web*;pool=p:$NT$"), "{text}");
+        for twice in ["$ROLE$reader:$ROLE$operator", "$SCOPE$pool=a:$SCOPE$pool=b"] {
+            private_file::replace(&path, format!("bob:{NOBODY}:{twice}\n").as_bytes()).unwrap();
+            assert!(matches!(UsersFile::load(&path), Err(UsersError::Line(_, 1))), "{twice}");
         }
     }
 
