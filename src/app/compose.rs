@@ -251,6 +251,7 @@ async fn engine(config: &mut Config, machine: &str, audit: Arc<dyn AuditTrail>) 
         host_name: machine.to_owned(),
         utc_offset_seconds: SystemClock.utc_offset_seconds(),
         collections: std::mem::take(&mut config.collections),
+        export_directories: std::mem::take(&mut config.export_directories),
         job_retention: config.jobs.retention,
         queue_limit: config.jobs.queue_limit,
         backend_timeout: config.jobs.backend_timeout,

@@ -129,13 +129,37 @@ pub struct StepControl {
     journal: Arc<dyn Journal>,
     progress: watch::Sender<Progress>,
     cancel: CancellationToken,
+    part: Option<Part>,
+}
+
+/// Where the progress of a part lies in that of the whole, all in one unit.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    begin: u64,
+    weight: u64,
+    total: u64,
+}
+
+impl Part {
+    fn of_whole(self, progress: Progress) -> Progress {
+        let done = u128::from(progress.done) * u128::from(self.weight) / u128::from(progress.total.max(1));
+        let done = u64::try_from(done).unwrap_or(u64::MAX).min(self.weight);
+        Progress { done: self.begin.saturating_add(done).min(self.total), total: self.total }
+    }
 }
 
 impl StepControl {
     /// Joins the three.
     #[must_use]
     pub const fn new(journal: Arc<dyn Journal>, progress: watch::Sender<Progress>, cancel: CancellationToken) -> Self {
-        Self { journal, progress, cancel }
+        Self { journal, progress, cancel, part: None }
+    }
+
+    /// The same control for a part of the work: what it reports from none to all counts as `begin` to `begin + weight`
+    /// of `total`.
+    #[must_use]
+    pub fn part(&self, begin: u64, weight: u64, total: u64) -> Self {
+        Self { part: Some(Part { begin, weight, total }), ..self.clone() }
     }
 
     /// A control without journal, that nobody watches or cancels; for tests and immediate operations.
@@ -154,7 +178,7 @@ impl StepControl {
 
     /// Tells how far the work is.
     pub fn report(&self, progress: Progress) {
-        self.progress.send_replace(progress);
+        self.progress.send_replace(self.part.map_or(progress, |part| part.of_whole(progress)));
     }
 
     /// Wakes when the caller wants the work undone.

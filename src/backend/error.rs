@@ -30,6 +30,9 @@ pub enum Cause {
     /// The back-end can never do this to this object.
     #[error("{0}")]
     NotSupported(String),
+    /// What was asked for names something that must not be touched.
+    #[error("{0}")]
+    NotAllowed(String),
     /// A file that must exist is gone.
     #[error("file {} is not found", .0.display())]
     FileNotFound(PathBuf),

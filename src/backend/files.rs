@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
 
 use super::copy::{self, on_thread};
-use super::files_apply;
 use super::{
     ApplyRequest, BackendError, BoxFuture, Capabilities, Cause, DestroyRequest, DiskDefinition, DiskFormat, DiskImage,
-    Hypervisor, JournalStep, MachineDefinition, MachineReport, MachineState, Operation, PowerAction, Progress,
-    Recovery, SnapshotOutcome, SnapshotRequest, StepControl,
+    ExportRequest, Hypervisor, JournalStep, MachineDefinition, MachineReport, MachineState, Operation, PowerAction,
+    Progress, Recovery, SnapshotOutcome, SnapshotRequest, StepControl,
 };
+use super::{export, files_apply, files_export};
 use crate::time::Guid;
 
 /// Machines that are off, with disks in files.
@@ -69,6 +69,10 @@ impl FilesHypervisor {
 
     fn plan(&self, request: &SnapshotRequest) -> Result<MachinePlan, BackendError> {
         let machine = self.machine(request.machine)?;
+        if request.change_tracking || request.without_data {
+            let cause = Cause::NotSupported("this back-end has no change tracking".to_owned());
+            return Err(BackendError::new("plan the snapshot", cause));
+        }
         let excluded: HashSet<&str> =
             self.non_snapshottable(&machine.disks).into_iter().map(|disk| disk.name.as_str()).collect();
         let directory = self.root.join(request.snapshot.to_string());
@@ -189,6 +193,7 @@ fn make_all(
             launch: None,
             paused_ms: 0,
             frozen_ms: 0,
+            tracking: Vec::new(),
         });
     }
     copy::sync_directory(MAKE, root)?;
@@ -325,6 +330,14 @@ impl Hypervisor for FilesHypervisor {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    fn export_snapshots<'a>(
+        &'a self,
+        request: &'a ExportRequest,
+        control: &'a StepControl,
+    ) -> BoxFuture<'a, Result<(), BackendError>> {
+        Box::pin(files_export::export(request, control))
+    }
+
     fn change_state<'a>(
         &'a self,
         _: Guid,
@@ -356,7 +369,12 @@ impl Hypervisor for FilesHypervisor {
                     on_thread("recover", &CancellationToken::new(), move |_| destroy(&root, &requests)).await?;
                     Ok(Recovery::Finished(Vec::new()))
                 }
-                Operation::Destroy(_) | Operation::ChangeState { .. } => Ok(Recovery::RolledBack),
+                Operation::Export(_) => export::recover(journal).await,
+                Operation::Destroy(_)
+                | Operation::ChangeState { .. }
+                | Operation::Merge { .. }
+                | Operation::Convert(_)
+                | Operation::DestroyReferencePoints(_) => Ok(Recovery::RolledBack),
             }
         })
     }

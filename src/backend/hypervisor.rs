@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BackendError, BoxFuture, Cause, DiskDefinition, DiskFormat, JournalStep, MachineDefinition, StepControl};
+use super::{
+    BackendError, BoxFuture, Cause, DiskDefinition, DiskFormat, ExportRequest, JournalStep, MachineDefinition,
+    StepControl,
+};
 use crate::time::Guid;
 
 /// What a hypervisor can do. Each flag is a promise the contract suite checks.
@@ -27,6 +30,8 @@ pub struct Capabilities {
     pub cancel: bool,
     /// Change tracking, so that a recovery snapshot can become a reference point.
     pub reference_points: bool,
+    /// Exporting only what changed since a reference point.
+    pub differential_export: bool,
     /// Starting, stopping, pausing and saving machines.
     pub power: bool,
 }
@@ -107,6 +112,7 @@ pub enum Quiesce {
 
 /// A snapshot to be taken of one machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "independent wishes, not a state")]
 pub struct SnapshotRequest {
     /// The machine.
     pub machine: Guid,
@@ -120,6 +126,24 @@ pub struct SnapshotRequest {
     pub copy_backup: bool,
     /// Leave out what cannot be snapshotted instead of failing.
     pub ignore_non_snapshottable: bool,
+    /// Begin to track the changes of each disk that can be tracked, at the instant of the snapshot.
+    #[serde(default)]
+    pub change_tracking: bool,
+    /// Only begin to track: nothing of the machine is kept, and the outcome has no disks and no memory. It fails for
+    /// a machine without a disk that can be tracked.
+    #[serde(default)]
+    pub without_data: bool,
+}
+
+/// The tracked changes of one disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrackedDisk {
+    /// Name of the disk.
+    pub disk: String,
+    /// Where the disk lies.
+    pub path: PathBuf,
+    /// What tells these changes from others of the same disk, such as the name of a dirty bitmap; never empty.
+    pub identifier: String,
 }
 
 /// The content of one disk inside a snapshot.
@@ -133,7 +157,8 @@ pub struct DiskImage {
     pub file: PathBuf,
     /// Layout of the file.
     pub format: DiskFormat,
-    /// The content lies inside `file`, which is the disk itself, under a tag that is the GUID of the snapshot.
+    /// The content lies inside `file`, which is the disk itself, under a tag that is the GUID of the snapshot; or, where
+    /// `file` is raw and has no inside, in layers of the back-end under that GUID.
     #[serde(default)]
     pub internal: bool,
     /// Length of the file.
@@ -162,6 +187,9 @@ pub struct SnapshotOutcome {
     pub paused_ms: u64,
     /// How long the file systems were frozen, in milliseconds.
     pub frozen_ms: u64,
+    /// The disks whose changes are tracked from this instant on.
+    #[serde(default)]
+    pub tracking: Vec<TrackedDisk>,
 }
 
 /// A snapshot that becomes the content of its machine.
@@ -191,12 +219,26 @@ pub struct DestroyRequest {
     pub snapshot: Guid,
     /// Its files.
     pub files: Vec<PathBuf>,
+    /// The tracking that began with it: a destruction ends it, a conversion keeps it.
+    #[serde(default)]
+    pub tracking: Vec<TrackedDisk>,
     /// Its disks, those inside other files too.
     #[serde(default)]
     pub disks: Vec<DiskImage>,
     /// Files some other record or a disk refers to: never removed.
     #[serde(skip)]
     pub referenced: Arc<HashSet<PathBuf>>,
+}
+
+/// The tracked changes of a machine since one instant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrackingRequest {
+    /// The machine.
+    pub machine: Guid,
+    /// The snapshot the tracking began with.
+    pub snapshot: Guid,
+    /// The disks, where they lie now.
+    pub disks: Vec<TrackedDisk>,
 }
 
 /// An operation as it is stored before it begins, for recovery.
@@ -209,12 +251,23 @@ pub enum Operation {
     Apply(Vec<ApplyRequest>),
     /// [`Hypervisor::destroy_snapshots`].
     Destroy(Vec<DestroyRequest>),
+    /// [`Hypervisor::convert_to_reference_points`].
+    Convert(Vec<DestroyRequest>),
+    /// [`Hypervisor::destroy_reference_points`].
+    DestroyReferencePoints(Vec<TrackingRequest>),
+    /// [`Hypervisor::export_snapshots`].
+    Export(ExportRequest),
     /// [`Hypervisor::change_state`].
     ChangeState {
         /// The machine.
         machine: Guid,
         /// What was asked of it.
         action: PowerAction,
+    },
+    /// [`Hypervisor::merge_disks`].
+    Merge {
+        /// The machine.
+        machine: Guid,
     },
 }
 
@@ -283,22 +336,80 @@ pub trait Hypervisor: Send + Sync + 'static {
         control: &'a StepControl,
     ) -> BoxFuture<'a, Result<(), BackendError>>;
 
+    /// True when snapshots of a machine that are gone have left layers which [`merge_disks`](Self::merge_disks) merges.
+    fn needs_merge(&self, _machine: Guid) -> BoxFuture<'_, bool> {
+        Box::pin(std::future::ready(false))
+    }
+
+    /// Merges what snapshots that are gone have left in the disks of a machine, whatever the state of the machine is.
+    /// A guest that runs may stand still for some milliseconds.
+    ///
+    /// # Errors
+    /// A [`BackendError`]; the content of the machine and of its snapshots is as before, the machine runs as before, and
+    /// the call may be repeated. So it is with [`Cause::Cancelled`].
+    fn merge_disks<'a>(&'a self, _machine: Guid, _control: &'a StepControl) -> BoxFuture<'a, Result<(), BackendError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// Removes the memory of a snapshot and keeps its disks. A memory that is already gone is no error.
     ///
     /// # Errors
     /// A [`BackendError`] when the memory is still there.
     fn clear_memory<'a>(&'a self, request: &'a DestroyRequest) -> BoxFuture<'a, Result<(), BackendError>>;
 
-    /// Turns a snapshot into a reference point and returns the change tracking identifier of each disk.
+    /// Turns snapshots into reference points: their data goes, the tracking that began with them stays.
+    ///
+    /// All tracking is looked at before anything is removed.
     ///
     /// # Errors
-    /// A [`BackendError`]; with [`Cause::NotSupported`] where [`Capabilities::reference_points`] is false.
-    fn convert_to_reference_point<'a>(
+    /// A [`BackendError`]: nothing has changed if no [`JournalStep::Removing`] was stored, else some data may be gone
+    /// and the call may be repeated. [`Cause::NotSupported`] where [`Capabilities::reference_points`] is false.
+    fn convert_to_reference_points<'a>(
         &'a self,
-        _request: &'a DestroyRequest,
-    ) -> BoxFuture<'a, Result<Vec<String>, BackendError>> {
-        let cause = Cause::NotSupported("this back-end has no change tracking".to_owned());
-        Box::pin(std::future::ready(Err(BackendError::new("convert to a reference point", cause))))
+        _requests: &'a [DestroyRequest],
+        _control: &'a StepControl,
+    ) -> BoxFuture<'a, Result<(), BackendError>> {
+        untracked("convert to a reference point")
+    }
+
+    /// Ends the tracking of reference points. What is already gone is no error.
+    ///
+    /// # Errors
+    /// A [`BackendError`]; some tracking may have ended, and the call may be repeated.
+    fn destroy_reference_points<'a>(
+        &'a self,
+        _requests: &'a [TrackingRequest],
+        _control: &'a StepControl,
+    ) -> BoxFuture<'a, Result<(), BackendError>> {
+        untracked("destroy the reference point")
+    }
+
+    /// Of these, the snapshots whose tracking is not complete any more. A machine that cannot be looked at now is
+    /// not named.
+    fn verify_reference_points<'a>(&'a self, requests: &'a [TrackingRequest]) -> BoxFuture<'a, BTreeSet<Guid>> {
+        let all = requests.iter().map(|request| request.snapshot).collect();
+        Box::pin(std::future::ready(all))
+    }
+
+    /// Ends tracking of our making that began with no snapshot in `tracked`, and says how many there were.
+    ///
+    /// # Errors
+    /// A [`BackendError`] when that cannot be found out.
+    fn remove_stale_tracking<'a>(&'a self, _tracked: &'a BTreeSet<Guid>) -> BoxFuture<'a, Result<usize, BackendError>> {
+        Box::pin(std::future::ready(Ok(0)))
+    }
+
+    /// Writes snapshots with their configuration to a new directory, which appears when it is complete.
+    ///
+    /// # Errors
+    /// A [`BackendError`]; nothing of our making is left in the file system then.
+    fn export_snapshots<'a>(
+        &'a self,
+        _request: &'a ExportRequest,
+        _control: &'a StepControl,
+    ) -> BoxFuture<'a, Result<(), BackendError>> {
+        let cause = Cause::NotSupported("this back-end cannot export".to_owned());
+        Box::pin(std::future::ready(Err(BackendError::new("export the snapshot", cause))))
     }
 
     /// Starts, stops, pauses or saves a machine and returns its new state.
@@ -346,4 +457,9 @@ pub trait Hypervisor: Send + Sync + 'static {
         owned: &'a BTreeSet<Guid>,
         referenced: &'a HashSet<PathBuf>,
     ) -> BoxFuture<'a, Result<Vec<PathBuf>, BackendError>>;
+}
+
+fn untracked<'a>(step: &'static str) -> BoxFuture<'a, Result<(), BackendError>> {
+    let cause = Cause::NotSupported("this back-end has no change tracking".to_owned());
+    Box::pin(std::future::ready(Err(BackendError::new(step, cause))))
 }

@@ -13,14 +13,17 @@ mod copy;
 mod definition;
 mod directory;
 mod error;
+mod export;
 mod files;
 mod files_apply;
+mod files_export;
 mod hypervisor;
 mod open;
 mod qemu;
 mod replace;
 mod script;
 mod simulated;
+mod simulated_tracking;
 mod volume;
 
 pub use control::{Interrupted, Journal, JournalStep, NoJournal, Progress, StagedFile, StepControl};
@@ -30,15 +33,16 @@ pub use definition::{
 };
 pub use directory::DirectoryPools;
 pub use error::{BackendError, Cause};
+pub use export::{ChangedParts, ExportMember, ExportRequest};
 pub use files::FilesHypervisor;
 pub use hypervisor::{
     ApplyRequest, Capabilities, DestroyRequest, DiskImage, ForeignSnapshot, Hypervisor, MachineReport, MachineState,
-    Operation, PowerAction, Quiesce, Recovery, SnapshotOutcome, SnapshotRequest,
+    Operation, PowerAction, Quiesce, Recovery, SnapshotOutcome, SnapshotRequest, TrackedDisk, TrackingRequest,
 };
 pub use open::{Backend, BackendConfig, open};
 pub use qemu::{
-    Accelerator, Agent, AgentError, FreezeStatus, MemoryMethod, Monitor, MonitorError, MonitorEvent, QemuHypervisor,
-    QemuSettings,
+    Accelerator, Agent, AgentError, DiskLayer, FreezeStatus, MemoryMethod, Monitor, MonitorError, MonitorEvent,
+    NewOverlay, Overlays, QemuHypervisor, QemuSettings,
 };
 pub use script::{ScriptedFailure, SimulatedScript};
 pub use simulated::{Fault, SimulatedCall, SimulatedHypervisor};

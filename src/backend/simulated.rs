@@ -8,10 +8,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::script::{Counters, SimulatedScript};
+use super::simulated_tracking::Tracked;
 use super::{
-    ApplyRequest, BackendError, BoxFuture, Capabilities, Cause, DestroyRequest, DiskImage, Hypervisor, JournalStep,
-    MachineDefinition, MachineReport, MachineState, Operation, PowerAction, Progress, Quiesce, Recovery,
-    SnapshotOutcome, SnapshotRequest, StepControl,
+    ApplyRequest, BackendError, BoxFuture, Capabilities, Cause, DestroyRequest, DiskImage, ExportRequest, Hypervisor,
+    JournalStep, MachineDefinition, MachineReport, MachineState, Operation, PowerAction, Progress, Quiesce, Recovery,
+    SnapshotOutcome, SnapshotRequest, StepControl, TrackingRequest,
 };
 use crate::time::Guid;
 
@@ -33,6 +34,12 @@ pub enum SimulatedCall {
     ChangeState,
     /// Freezing, inside `create_snapshots`.
     Freeze,
+    /// `convert_to_reference_points`.
+    Convert,
+    /// `destroy_reference_points`.
+    DestroyReferencePoints,
+    /// `export_snapshots`.
+    Export,
 }
 
 /// What goes wrong with the next call.
@@ -58,9 +65,11 @@ pub struct SimulatedHypervisor {
 }
 
 #[derive(Default)]
-struct World {
+pub(super) struct World {
     machines: BTreeMap<Guid, Machine>,
-    snapshots: BTreeMap<Guid, Content>,
+    pub(super) snapshots: BTreeMap<Guid, Content>,
+    /// What each tracking began with, by its snapshot.
+    pub(super) tracking: BTreeMap<Guid, Tracked>,
     durations: BTreeMap<SimulatedCall, Duration>,
     faults: BTreeMap<SimulatedCall, VecDeque<Fault>>,
     counters: Counters,
@@ -76,8 +85,8 @@ struct Machine {
 
 /// What a snapshot holds.
 #[derive(Clone)]
-struct Content {
-    disks: BTreeMap<String, Vec<u8>>,
+pub(super) struct Content {
+    pub(super) disks: BTreeMap<String, Vec<u8>>,
     memory: bool,
 }
 
@@ -164,12 +173,12 @@ impl SimulatedHypervisor {
         self.world().snapshots.remove(&snapshot);
     }
 
-    fn world(&self) -> MutexGuard<'_, World> {
+    pub(super) fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets the time of a call pass, and what is scripted happen.
-    async fn spend(
+    pub(super) async fn spend(
         &self,
         call: SimulatedCall,
         machines: &[Guid],
@@ -226,7 +235,11 @@ impl SimulatedHypervisor {
             internal: false,
             bytes: machine.disks.get(&disk.name).and_then(|disk| u64::try_from(disk.len()).ok()).unwrap_or(0),
         };
-        let images = disks.iter().filter(|disk| !excluded.contains(disk)).map(image).collect();
+        if request.without_data && excluded.len() == disks.len() {
+            let cause = Cause::NotSupported("the machine has no disk whose changes can be tracked".to_owned());
+            return Err(BackendError::new("plan the reference point", cause));
+        }
+        let images: Vec<DiskImage> = disks.iter().filter(|disk| !excluded.contains(disk)).map(image).collect();
         Ok((images, excluded.iter().map(|disk| disk.name.clone()).collect()))
     }
 
@@ -281,6 +294,9 @@ impl SimulatedHypervisor {
         for (request, (disks, skipped)) in requests.iter().zip(chosen) {
             let kept = memory.contains(&request.machine) && !self.is(request.machine, MachineState::Off);
             let still = self.is(request.machine, MachineState::Off);
+            let tracking =
+                if request.change_tracking { super::simulated_tracking::track(request, &disks) } else { Vec::new() };
+            let disks = if request.without_data { Vec::new() } else { disks };
             outcomes.push(SnapshotOutcome {
                 machine: request.machine,
                 snapshot: request.snapshot,
@@ -291,9 +307,10 @@ impl SimulatedHypervisor {
                 launch: None,
                 paused_ms: 0,
                 frozen_ms: 0,
+                tracking,
             });
         }
-        self.take(&outcomes);
+        self.take(requests, &outcomes);
         if !memory.is_empty() {
             control.record(JournalStep::MemoryStarted).await.map_err(cancelled)?;
         }
@@ -319,9 +336,17 @@ impl SimulatedHypervisor {
         self.world().machines.get(&machine).is_some_and(|machine| machine.state == state)
     }
 
-    fn take(&self, outcomes: &[SnapshotOutcome]) {
+    fn take(&self, requests: &[SnapshotRequest], outcomes: &[SnapshotOutcome]) {
         let mut world = self.world();
-        for outcome in outcomes {
+        for (request, outcome) in requests.iter().zip(outcomes) {
+            let Some(machine) = world.machines.get(&outcome.machine) else { continue };
+            if !outcome.tracking.is_empty() {
+                let tracked = Tracked::begin(&outcome.tracking, &machine.disks);
+                world.tracking.insert(outcome.snapshot, tracked);
+            }
+            if request.without_data {
+                continue;
+            }
             let Some(machine) = world.machines.get(&outcome.machine) else { continue };
             let chosen: HashSet<&str> = outcome.disks.iter().map(|disk| disk.disk.as_str()).collect();
             let mut disks = machine.disks.clone();
@@ -347,6 +372,7 @@ impl SimulatedHypervisor {
         let mut world = self.world();
         for request in requests {
             world.snapshots.remove(&request.snapshot);
+            world.tracking.remove(&request.snapshot);
         }
     }
 
@@ -377,6 +403,7 @@ impl SimulatedHypervisor {
         let mut world = self.world();
         for request in requests {
             world.snapshots.remove(&request.snapshot);
+            world.tracking.remove(&request.snapshot);
         }
     }
 }
@@ -385,7 +412,7 @@ fn gone(machine: Guid) -> BackendError {
     BackendError::new("find the machine", Cause::Unreachable(format!("machine {machine} is not defined")))
 }
 
-fn file_of(snapshot: Guid, part: &str) -> PathBuf {
+pub(super) fn file_of(snapshot: Guid, part: &str) -> PathBuf {
     PathBuf::from(format!("/simulated/{snapshot}/{part}"))
 }
 
@@ -402,7 +429,8 @@ impl Hypervisor for SimulatedHypervisor {
             group_instant: true,
             progress: true,
             cancel: true,
-            reference_points: false,
+            reference_points: true,
+            differential_export: true,
             power: true,
         }
     }
@@ -475,6 +503,43 @@ impl Hypervisor for SimulatedHypervisor {
         })
     }
 
+    fn convert_to_reference_points<'a>(
+        &'a self,
+        requests: &'a [DestroyRequest],
+        control: &'a StepControl,
+    ) -> BoxFuture<'a, Result<(), BackendError>> {
+        Box::pin(self.convert(requests, control))
+    }
+
+    fn destroy_reference_points<'a>(
+        &'a self,
+        requests: &'a [TrackingRequest],
+        control: &'a StepControl,
+    ) -> BoxFuture<'a, Result<(), BackendError>> {
+        Box::pin(self.end_tracking(requests, control))
+    }
+
+    fn verify_reference_points<'a>(&'a self, requests: &'a [TrackingRequest]) -> BoxFuture<'a, BTreeSet<Guid>> {
+        let held = self.held_tracking();
+        let lost = requests.iter().map(|request| request.snapshot).filter(|snapshot| !held.contains(snapshot));
+        Box::pin(std::future::ready(lost.collect()))
+    }
+
+    fn remove_stale_tracking<'a>(&'a self, tracked: &'a BTreeSet<Guid>) -> BoxFuture<'a, Result<usize, BackendError>> {
+        let mut world = self.world();
+        let before = world.tracking.len();
+        world.tracking.retain(|snapshot, _| tracked.contains(snapshot));
+        Box::pin(std::future::ready(Ok(before - world.tracking.len())))
+    }
+
+    fn export_snapshots<'a>(
+        &'a self,
+        request: &'a ExportRequest,
+        control: &'a StepControl,
+    ) -> BoxFuture<'a, Result<(), BackendError>> {
+        Box::pin(self.export(request, control))
+    }
+
     fn change_state<'a>(
         &'a self,
         machine: Guid,
@@ -504,7 +569,8 @@ impl Hypervisor for SimulatedHypervisor {
             match operation {
                 Operation::Create(requests) => {
                     self.release(requests, &[]);
-                    let held = self.held_snapshots();
+                    let mut held = self.held_snapshots();
+                    held.extend(self.held_tracking());
                     for step in journal {
                         if let JournalStep::DisksDone { outcomes } = step
                             && outcomes.iter().all(|outcome| held.contains(&outcome.snapshot))
@@ -523,7 +589,13 @@ impl Hypervisor for SimulatedHypervisor {
                     self.destroy(requests);
                     Ok(Recovery::Finished(Vec::new()))
                 }
-                Operation::Apply(_) | Operation::Destroy(_) | Operation::ChangeState { .. } => Ok(Recovery::RolledBack),
+                Operation::Convert(_) | Operation::DestroyReferencePoints(_) | Operation::Export(_) => {
+                    self.recover_tracking(operation, journal).await
+                }
+                Operation::Apply(_)
+                | Operation::Destroy(_)
+                | Operation::ChangeState { .. }
+                | Operation::Merge { .. } => Ok(Recovery::RolledBack),
             }
         })
     }

@@ -43,6 +43,8 @@ pub(super) enum Command {
     Vm(RemoteArgs<VmCommand>),
     /// Snapshots of virtual machines of a server
     Snapshot(RemoteArgs<SnapshotCommand>),
+    /// Reference points of virtual machines of a server, from which changes are tracked
+    ReferencePoint(RemoteArgs<ReferencePointCommand>),
     /// Storage volumes of a server
     Volume(RemoteArgs<VolumeCommand>),
     /// Jobs of a server
@@ -339,6 +341,22 @@ pub(super) enum SnapshotCommand {
         /// And all snapshots below it
         #[arg(long)]
         tree: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ReferencePointCommand {
+    /// Show the reference points of a machine, or of all
+    List {
+        /// Name or GUID
+        machine: Option<String>,
+    },
+    /// Destroy a reference point: the next backup of the machine has no changes to go by
+    Destroy {
+        /// Name or GUID of the machine
+        machine: String,
+        /// GUID of the reference point
+        point: String,
     },
 }
 

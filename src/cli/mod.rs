@@ -34,6 +34,7 @@ pub fn main() -> ExitCode {
         Command::Mof(args) => check::mof(&args),
         Command::Vm(args) => remote::vm(args),
         Command::Snapshot(args) => remote::snapshot(args),
+        Command::ReferencePoint(args) => remote::reference_point(args),
         Command::Volume(args) => remote::volume(args),
         Command::Job(args) => remote::job(args),
     };

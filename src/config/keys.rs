@@ -39,7 +39,17 @@ const fn key(section: &'static str, name: &'static str, kind: Kind, default: &'s
 }
 
 /// The calls of a simulated host that can be made to go wrong.
-const CALLS: &[&str] = &["create", "apply", "destroy", "clear-memory", "change-state", "freeze"];
+const CALLS: &[&str] = &[
+    "create",
+    "apply",
+    "destroy",
+    "clear-memory",
+    "change-state",
+    "freeze",
+    "convert",
+    "destroy-reference-point",
+    "export",
+];
 /// What can go wrong with them.
 const FAULTS: &[&str] = &["fail", "hang", "die", "no-space", "access-denied", "unreachable"];
 
@@ -85,12 +95,16 @@ pub const KEYS: &[Key] = &[
     key("backend.qemu", "agent_timeout_seconds", Kind::Number(1, 600), "10"),
     key("backend.qemu", "freeze_limit_seconds", Kind::Number(1, 60), "20"),
     key("backend.qemu", "shutdown_timeout_seconds", Kind::Number(1, 3600), "100"),
+    key("backend.qemu", "overlay_raw_disks", Kind::Flag, "false"),
     key("backend.simulated", "create_ms", Kind::Number(0, 86_400_000), "0"),
     key("backend.simulated", "apply_ms", Kind::Number(0, 86_400_000), "0"),
     key("backend.simulated", "destroy_ms", Kind::Number(0, 86_400_000), "0"),
     key("backend.simulated", "clear_memory_ms", Kind::Number(0, 86_400_000), "0"),
     key("backend.simulated", "change_state_ms", Kind::Number(0, 86_400_000), "0"),
     key("backend.simulated", "freeze_ms", Kind::Number(0, 86_400_000), "0"),
+    key("backend.simulated", "convert_ms", Kind::Number(0, 86_400_000), "0"),
+    key("backend.simulated", "destroy_reference_point_ms", Kind::Number(0, 86_400_000), "0"),
+    key("backend.simulated", "export_ms", Kind::Number(0, 86_400_000), "0"),
     key("backend.simulated", "running", Kind::List, "[]"),
     key("backend.simulated", "paused", Kind::List, "[]"),
     key("backend.simulated", "saved", Kind::List, "[]"),
@@ -106,6 +120,7 @@ pub const KEYS: &[Key] = &[
     key("collection", "name", Kind::Text, ""),
     key("collection", "id", Kind::Guid, ""),
     key("collection", "members", Kind::List, "[]"),
+    key("export", "directories", Kind::List, "[]"),
     key("jobs", "retention_seconds", Kind::Number(1, 31_536_000), "300"),
     key("jobs", "queue_limit", Kind::Number(1, 10_000), "32"),
     key("jobs", "backend_timeout_seconds", Kind::Number(1, 86_400), "120"),

@@ -39,6 +39,8 @@ pub struct Config {
     pub pools: Vec<PoolDefinition>,
     /// The collections.
     pub collections: Vec<CollectionDefinition>,
+    /// Directories below which snapshots may be exported.
+    pub export_directories: Vec<PathBuf>,
     /// Jobs.
     pub jobs: JobsConfig,
     /// Events.
@@ -223,6 +225,7 @@ impl Config {
         let qemu = qemu::settings(root, &kind, sink);
         let pools = definitions::pools(root, sink);
         let collections = definitions::collections(root, &machines, sink);
+        let export_directories = export_directories(&mut table(root, "export", sink));
         let jobs = jobs(&mut table(root, "jobs", sink));
         let events = events(&mut table(root, "events", sink));
         let audit = audit(&mut table(root, "audit", sink), &data_dir);
@@ -243,6 +246,7 @@ impl Config {
             machines,
             pools,
             collections,
+            export_directories,
             jobs,
             events,
             audit,
@@ -331,6 +335,15 @@ fn tls(section: &mut Section<'_, '_, '_>) -> TlsConfig {
         section.report("names", "names are for the certificate that is made here, not for one that is given");
     }
     TlsConfig { files, names }
+}
+
+fn export_directories(section: &mut Section<'_, '_, '_>) -> Vec<PathBuf> {
+    let directories: Vec<PathBuf> = section.list("directories").into_iter().map(PathBuf::from).collect();
+    for directory in directories.iter().filter(|directory| !directory.is_absolute() || directory.parent().is_none()) {
+        let text = format!("{} is not the absolute path of a directory below the root", directory.display());
+        section.report("directories", text);
+    }
+    directories
 }
 
 fn jobs(section: &mut Section<'_, '_, '_>) -> JobsConfig {

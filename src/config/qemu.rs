@@ -44,6 +44,7 @@ pub(super) fn settings(root: &DeTable<'_>, kind: &str, sink: &mut Sink<'_>) -> Q
         agent_timeout: Duration::from_secs(section.number("agent_timeout_seconds")),
         freeze_limit: Duration::from_secs(section.number("freeze_limit_seconds")),
         shutdown_timeout: Duration::from_secs(section.number("shutdown_timeout_seconds")),
+        overlay_raw_disks: section.flag("overlay_raw_disks"),
     }
 }
 

@@ -40,6 +40,9 @@ pub(super) fn script(
         (SimulatedCall::ClearMemory, "clear_memory_ms"),
         (SimulatedCall::ChangeState, "change_state_ms"),
         (SimulatedCall::Freeze, "freeze_ms"),
+        (SimulatedCall::Convert, "convert_ms"),
+        (SimulatedCall::DestroyReferencePoints, "destroy_reference_point_ms"),
+        (SimulatedCall::Export, "export_ms"),
     ] {
         script.durations.insert(call, Duration::from_millis(section.number(name)));
     }
@@ -80,6 +83,9 @@ fn failure(section: &mut Section<'_, '_, '_>, machines: &[MachineDefinition]) ->
         "clear-memory" => SimulatedCall::ClearMemory,
         "change-state" => SimulatedCall::ChangeState,
         "freeze" => SimulatedCall::Freeze,
+        "convert" => SimulatedCall::Convert,
+        "destroy-reference-point" => SimulatedCall::DestroyReferencePoints,
+        "export" => SimulatedCall::Export,
         _ => SimulatedCall::Create,
     };
     let text = section.text("text").unwrap_or_default();

@@ -5,7 +5,7 @@ use smol_str::SmolStr;
 use super::group::contains;
 use super::runner::Inner;
 use super::settings::check_name;
-use super::{Collection, CollectionChange, CollectionKind, DefineCollection, EngineError, Snapshot};
+use super::{Collection, CollectionChange, CollectionKind, DefineCollection, EngineError, ReferencePoint, Snapshot};
 use crate::time::Guid;
 
 impl Inner {
@@ -51,6 +51,15 @@ impl Inner {
                         draft.put_snapshot(Snapshot { snapshot_collection: None, ..Snapshot::clone(&snapshot) });
                     }
                     draft.delete_snapshot_collection(set.id);
+                }
+                let sets: Vec<_> = draft.view().reference_point_collections_of(id).cloned().collect();
+                for set in sets {
+                    let points: Vec<_> =
+                        set.points.iter().filter_map(|id| draft.view().reference_point(*id)).cloned().collect();
+                    for point in points {
+                        draft.put_reference_point(ReferencePoint { collection: None, ..ReferencePoint::clone(&point) });
+                    }
+                    draft.delete_reference_point_collection(set.id);
                 }
                 let containers: Vec<_> = draft.view().collections_with(id).cloned().collect();
                 for container in containers {

@@ -1,5 +1,7 @@
 //! What the commands of the engine take and give.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
@@ -94,6 +96,36 @@ pub struct CreateGroupSnapshot {
     pub snapshot_type: GroupSnapshotType,
     /// The settings.
     pub settings: SnapshotSettings,
+}
+
+/// What a backup program means to do with an export.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BackupIntent {
+    /// 0: keep it as one link of a chain.
+    #[default]
+    PreserveChain,
+    /// 1: merge it into an earlier one.
+    Merge,
+}
+
+/// How a snapshot is exported.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportSettings {
+    /// The directory to be made.
+    pub directory: PathBuf,
+    /// Put the files of each machine into a directory named after it.
+    pub subdirectories: bool,
+    /// Write the disks.
+    pub disks: bool,
+    /// Write the memory, if the snapshot has any.
+    pub memory: bool,
+    /// Disks left out, each by its name or by the path of its file.
+    pub excluded_disks: Vec<String>,
+    /// Only what changed since: a reference point, or a reference point collection for a snapshot collection.
+    pub base: Option<Guid>,
+    /// What it is for; told in the description that goes with it.
+    pub intent: BackupIntent,
 }
 
 /// Arguments of [`create_volume_snapshot`](super::Engine::create_volume_snapshot).

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::{
-    CancelMode, CollectionChange, CreateGroupSnapshot, CreateSnapshot, CreateVolumeSnapshot, DefineCollection,
-    EngineError, EngineOptions, Event, EventWindow, Outcome, RequestedState, Subscription, SystemChange, View,
-    VolumeOutcome,
+    CancelMode, CollectionChange, ConsistencyLevel, CreateGroupSnapshot, CreateSnapshot, CreateVolumeSnapshot,
+    DefineCollection, EngineError, EngineOptions, Event, EventWindow, ExportSettings, Outcome, RequestedState,
+    Subscription, SystemChange, View, VolumeOutcome,
 };
 use crate::backend::Capabilities;
 use crate::time::{Guid, Timestamp};
@@ -165,13 +165,91 @@ impl Engine {
         self.inner.clear_snapshot_state(snapshot, user).await
     }
 
-    /// Turns a recovery snapshot into a reference point; needs change tracking.
+    /// Turns a recovery snapshot into a reference point; needs change tracking. Always a job.
     ///
     /// # Errors
-    /// `NoSuchSnapshot`, `NotSupported`.
-    #[expect(clippy::unused_async, reason = "a command, as all others; back-ends with change tracking wait")]
+    /// `NoSuchSnapshot`, `InvalidParameter` (not a recovery snapshot, foreign), `NotSupported`, `QueueFull`.
     pub async fn convert_to_reference_point(&self, snapshot: Guid, user: &str) -> Result<Outcome<Guid>, EngineError> {
-        self.inner.convert_to_reference_point(snapshot, user)
+        self.inner.convert_to_reference_point(snapshot, user).await
+    }
+
+    /// Turns a collection of recovery snapshots into a collection of reference points, all or none. Always a job.
+    ///
+    /// # Errors
+    /// `NoSuchSnapshotCollection`, `InvalidParameter` (not recovery snapshots), `NotSupported`, `QueueFull`.
+    pub async fn convert_group_to_reference_point(&self, set: Guid, user: &str) -> Result<Outcome<Guid>, EngineError> {
+        self.inner.convert_group_to_reference_point(set, user).await
+    }
+
+    /// Makes a reference point of a machine as it is now, without a snapshot. Always a job.
+    ///
+    /// # Errors
+    /// `NoSuchSystem`, `InvalidState` (transient), `NotSupported`, `QueueFull`.
+    pub async fn create_reference_point(
+        &self,
+        system: Guid,
+        consistency: ConsistencyLevel,
+        user: &str,
+    ) -> Result<Outcome<Guid>, EngineError> {
+        self.inner.create_reference_point(system, consistency, user).await
+    }
+
+    /// Makes a reference point of every machine of a collection, all or none. Always a job.
+    ///
+    /// # Errors
+    /// `NoSuchCollection`, `InvalidParameter` (no machine in it), `InvalidState` (a member), `NotSupported`,
+    /// `QueueFull`.
+    pub async fn create_group_reference_point(
+        &self,
+        collection: Guid,
+        consistency: ConsistencyLevel,
+        user: &str,
+    ) -> Result<Outcome<Guid>, EngineError> {
+        self.inner.create_group_reference_point(collection, consistency, user).await
+    }
+
+    /// Destroys a reference point: changes since are not tracked any more. Always a job.
+    ///
+    /// # Errors
+    /// `NoSuchReferencePoint`, `QueueFull`.
+    pub async fn destroy_reference_point(&self, point: Guid, user: &str) -> Result<Outcome<()>, EngineError> {
+        self.inner.destroy_reference_point(point, user).await
+    }
+
+    /// Destroys a reference point collection with its reference points. Always a job.
+    ///
+    /// # Errors
+    /// `NoSuchReferencePointCollection`, `QueueFull`.
+    pub async fn destroy_group_reference_point(&self, set: Guid, user: &str) -> Result<Outcome<()>, EngineError> {
+        self.inner.destroy_group_reference_point(set, user).await
+    }
+
+    /// Writes a snapshot to a new directory. Always a job; a directory that may not be used is told by the job.
+    ///
+    /// # Errors
+    /// `NoSuchSnapshot`, `NoSuchReferencePoint`, `InvalidParameter` (base of another machine), `NotSupported` (base),
+    /// `QueueFull`.
+    pub async fn export_snapshot(
+        &self,
+        snapshot: Guid,
+        settings: ExportSettings,
+        user: &str,
+    ) -> Result<Outcome<()>, EngineError> {
+        self.inner.export_snapshot(snapshot, settings, user).await
+    }
+
+    /// Writes all snapshots of a snapshot collection to a new directory, all or none. Always a job.
+    ///
+    /// # Errors
+    /// `NoSuchSnapshotCollection`, `NoSuchReferencePointCollection`, `InvalidParameter` (base of another collection),
+    /// `NotSupported` (base), `QueueFull`.
+    pub async fn export_group_snapshot(
+        &self,
+        set: Guid,
+        settings: ExportSettings,
+        user: &str,
+    ) -> Result<Outcome<()>, EngineError> {
+        self.inner.export_group_snapshot(set, settings, user).await
     }
 
     /// Changes settings of a machine. Done at once.

@@ -23,6 +23,12 @@ pub enum EngineError {
     /// 32773.
     #[error("snapshot collection {0} does not exist")]
     NoSuchSnapshotCollection(Guid),
+    /// 32773.
+    #[error("reference point {0} does not exist")]
+    NoSuchReferencePoint(Guid),
+    /// 32773.
+    #[error("reference point collection {0} does not exist")]
+    NoSuchReferencePointCollection(Guid),
     /// The target of the call: `CIM_ERR_NOT_FOUND`.
     #[error("volume {0} does not exist")]
     NoSuchVolume(Guid),

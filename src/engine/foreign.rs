@@ -43,6 +43,8 @@ fn record(system: &VirtualSystem, found: &ForeignSnapshot, sequence: u64, now: T
         launch: None,
         memory_mb: system.memory_mb,
         processors: system.processors,
+        tracking: Vec::new(),
+        tracking_lost: false,
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
 use crate::time::Guid;
 
 /// The machines of a collection, those of collections in it too, each once.
-fn machines_of(view: &View, collection: Guid) -> BTreeSet<Guid> {
+pub(super) fn machines_of(view: &View, collection: Guid) -> BTreeSet<Guid> {
     let (mut machines, mut seen, mut open) = (BTreeSet::new(), BTreeSet::new(), vec![collection]);
     while let Some(id) = open.pop() {
         let Some(collection) = view.collection(id).filter(|_| seen.insert(id)) else { continue };

@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
-use super::{ConsistencyLevel, JobState, RequestedState, SnapshotKind, SnapshotSettings};
-use crate::backend::{ApplyRequest, DestroyRequest, SnapshotRequest, VolumeSnapshotRequest};
+use super::{ConsistencyLevel, ExportSettings, JobState, RequestedState, SnapshotKind, SnapshotSettings};
+use crate::backend::{
+    ApplyRequest, DestroyRequest, ExportRequest, SnapshotRequest, TrackingRequest, VolumeSnapshotRequest,
+};
 use crate::time::{Guid, Timestamp};
 
 /// What a job does.
@@ -23,6 +25,20 @@ pub enum JobKind {
     ChangeState,
     /// Copies a volume.
     CopyVolume,
+    /// Turns recovery snapshots into reference points.
+    ConvertToReferencePoint,
+    /// Makes a reference point without a snapshot.
+    CreateReferencePoint,
+    /// Makes reference points of a collection without snapshots.
+    CreateGroupReferencePoint,
+    /// Destroys a reference point.
+    DestroyReferencePoint,
+    /// Destroys a reference point collection.
+    DestroyGroupReferencePoint,
+    /// Exports snapshots.
+    Export,
+    /// Merges what snapshots that are gone have left in the disks of a system.
+    MergeDisks,
 }
 
 impl JobKind {
@@ -36,13 +52,30 @@ impl JobKind {
             Self::ClearSnapshotState => 73,
             Self::ChangeState => 2,
             Self::CopyVolume => 0,
+            Self::ConvertToReferencePoint => 200,
+            Self::CreateReferencePoint => 201,
+            Self::CreateGroupReferencePoint => 205,
+            Self::DestroyReferencePoint => 202,
+            Self::DestroyGroupReferencePoint => 208,
+            Self::Export => 62,
+            Self::MergeDisks => 50,
         }
     }
 
-    /// True for jobs that can be cancelled once they run, because what they do can be undone.
+    /// True for jobs that can be cancelled once they run, because what they do can be undone or be left half done.
     #[must_use]
     pub const fn can_be_undone(self) -> bool {
-        matches!(self, Self::CreateSnapshot | Self::ApplySnapshot | Self::CopyVolume)
+        matches!(
+            self,
+            Self::CreateSnapshot
+                | Self::ApplySnapshot
+                | Self::CopyVolume
+                | Self::ConvertToReferencePoint
+                | Self::CreateReferencePoint
+                | Self::CreateGroupReferencePoint
+                | Self::Export
+                | Self::MergeDisks
+        )
     }
 }
 
@@ -60,6 +93,10 @@ pub enum ElementRef {
     SnapshotCollection(Guid),
     /// A volume.
     Volume(Guid),
+    /// A reference point.
+    ReferencePoint(Guid),
+    /// A reference point collection.
+    ReferencePointCollection(Guid),
 }
 
 impl ElementRef {
@@ -71,7 +108,9 @@ impl ElementRef {
             | Self::Snapshot(id)
             | Self::Collection(id)
             | Self::SnapshotCollection(id)
-            | Self::Volume(id) => id,
+            | Self::Volume(id)
+            | Self::ReferencePoint(id)
+            | Self::ReferencePointCollection(id) => id,
         }
     }
 }
@@ -223,6 +262,55 @@ pub enum Work {
         name: SmolStr,
         /// The call to the back-end.
         request: VolumeSnapshotRequest,
+    },
+    /// Turns recovery snapshots into reference points.
+    Convert {
+        /// The snapshot collection, and the reference point collection to be.
+        group: Option<(Guid, Guid)>,
+        /// Snapshot and identity of each reference point to be.
+        points: Vec<(Guid, Guid)>,
+        /// Set when the job begins: the calls to the back-end.
+        #[serde(default)]
+        requests: Vec<DestroyRequest>,
+    },
+    /// Makes reference points without snapshots.
+    CreateReferencePoints {
+        /// The reference point collection to be and its collection.
+        group: Option<(Guid, Guid)>,
+        /// System and identity of each reference point to be.
+        members: Vec<(Guid, Guid)>,
+        /// How consistent they must be.
+        consistency: ConsistencyLevel,
+        /// Set when the job begins: the calls to the back-end.
+        #[serde(default)]
+        requests: Vec<SnapshotRequest>,
+    },
+    /// Destroys reference points.
+    DestroyReferencePoints {
+        /// The reference point collection that goes with them.
+        group: Option<Guid>,
+        /// The reference points.
+        points: Vec<Guid>,
+        /// Set when the job begins: the calls to the back-end.
+        #[serde(default)]
+        requests: Vec<TrackingRequest>,
+    },
+    /// Exports snapshots.
+    Export {
+        /// The snapshot collection.
+        group: Option<Guid>,
+        /// The snapshots.
+        snapshots: Vec<Guid>,
+        /// What the caller wants.
+        settings: ExportSettings,
+        /// Set when the job begins: the call to the back-end.
+        #[serde(default)]
+        request: Option<ExportRequest>,
+    },
+    /// Merges what snapshots that are gone have left in the disks of a system.
+    MergeDisks {
+        /// The system.
+        system: Guid,
     },
 }
 

@@ -15,8 +15,8 @@ use tracing::error;
 use super::events::{EventLog, Transition};
 use super::report::Chain;
 use super::{
-    Change, Collection, EngineError, Event, EventChange, Job, Lease, Pool, Snapshot, SnapshotCollection, Store,
-    StoreError, Subscription, View, VirtualSystem, Volume,
+    Change, Collection, EngineError, Event, EventChange, Job, Lease, Pool, ReferencePoint, ReferencePointCollection,
+    Snapshot, SnapshotCollection, Store, StoreError, Subscription, View, VirtualSystem, Volume,
 };
 use crate::backend::JournalStep;
 use crate::time::{Clock, Guid};
@@ -353,6 +353,30 @@ impl Draft {
         }
     }
 
+    pub(super) fn put_reference_point(&mut self, point: ReferencePoint) {
+        let point = Arc::new(point);
+        self.view.put_reference_point(Arc::clone(&point));
+        self.change(Change::PutReferencePoint(point));
+    }
+
+    pub(super) fn delete_reference_point(&mut self, id: Guid) {
+        if self.view.remove_reference_point(id).is_some() {
+            self.change(Change::DeleteReferencePoint(id));
+        }
+    }
+
+    pub(super) fn put_reference_point_collection(&mut self, set: ReferencePointCollection) {
+        let set = Arc::new(set);
+        self.view.put_reference_point_collection(Arc::clone(&set));
+        self.change(Change::PutReferencePointCollection(set));
+    }
+
+    pub(super) fn delete_reference_point_collection(&mut self, id: Guid) {
+        if self.view.remove_reference_point_collection(id).is_some() {
+            self.change(Change::DeleteReferencePointCollection(id));
+        }
+    }
+
     pub(super) fn put_pool(&mut self, pool: Pool) {
         let pool = Arc::new(pool);
         self.view.put_pool(Arc::clone(&pool));
@@ -426,5 +450,15 @@ impl Draft {
     /// The collection, or the error of a command that names none.
     pub(super) fn collection(&self, id: Guid) -> Result<&Arc<Collection>, EngineError> {
         self.view.collection(id).ok_or(EngineError::NoSuchCollection(id))
+    }
+
+    /// The reference point, or the error of a command that names none.
+    pub(super) fn reference_point(&self, id: Guid) -> Result<&Arc<ReferencePoint>, EngineError> {
+        self.view.reference_point(id).ok_or(EngineError::NoSuchReferencePoint(id))
+    }
+
+    /// The reference point collection, or the error of a command that names none.
+    pub(super) fn reference_point_collection(&self, id: Guid) -> Result<&Arc<ReferencePointCollection>, EngineError> {
+        self.view.reference_point_collection(id).ok_or(EngineError::NoSuchReferencePointCollection(id))
     }
 }

@@ -14,19 +14,24 @@ mod command;
 mod commands;
 mod error;
 mod events;
+mod export;
 mod foreign;
 mod gate;
+mod gate_commands;
 mod group;
 mod job;
 mod job_state;
 mod journal;
 mod ledger;
+mod merging;
 mod model;
 mod options;
 mod power;
 mod queue;
 mod reach;
 mod recovery;
+mod reference_point;
+mod reference_points;
 mod report;
 mod runner;
 mod settings;
@@ -39,8 +44,9 @@ mod volumes;
 mod work;
 
 pub use command::{
-    CancelMode, CollectionChange, CreateGroupSnapshot, CreateSnapshot, CreateVolumeSnapshot, DefineCollection,
-    GroupSnapshotType, Outcome, RequestedState, SnapshotSettings, SnapshotType, SystemChange, VolumeOutcome,
+    BackupIntent, CancelMode, CollectionChange, CreateGroupSnapshot, CreateSnapshot, CreateVolumeSnapshot,
+    DefineCollection, ExportSettings, GroupSnapshotType, Outcome, RequestedState, SnapshotSettings, SnapshotType,
+    SystemChange, VolumeOutcome,
 };
 pub use commands::Engine;
 pub use error::EngineError;
@@ -54,6 +60,7 @@ pub use model::{
 };
 pub use options::EngineOptions;
 pub use reach::Reach;
+pub use reference_point::{ReferenceDisk, ReferencePoint, ReferencePointCollection};
 pub use sqlite::SqliteStore;
 pub use store::{Change, Lease, Records, Store, StoreError};
 pub use view::View;

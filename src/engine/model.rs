@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
-use crate::backend::{DiskFormat, DiskImage, MachineState};
+use crate::backend::{DiskFormat, DiskImage, MachineState, TrackedDisk};
 use crate::time::{Guid, Timestamp};
 
 /// The state of a virtual system: one of the four lasting ones, or on the way to one.
@@ -79,6 +79,8 @@ pub enum Activity {
     DeletingSnapshot,
     /// Disks are being merged.
     MergingDisks,
+    /// A snapshot is being exported.
+    Exporting,
 }
 
 /// Which snapshots users may take of a system.
@@ -376,6 +378,12 @@ pub struct Snapshot {
     pub memory_mb: u64,
     /// Settings of the system at that time: virtual processors.
     pub processors: u32,
+    /// The disks whose changes are tracked since.
+    #[serde(default)]
+    pub tracking: Vec<TrackedDisk>,
+    /// Not all changes since are known any more.
+    #[serde(default)]
+    pub tracking_lost: bool,
 }
 
 /// What a collection collects.

@@ -1,5 +1,6 @@
 //! What the engine is opened with.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub struct EngineOptions {
     pub host_name: String,
     /// Seconds east of UTC, for the names of snapshots.
     pub utc_offset_seconds: i32,
+    /// Directories below which exports may lie; none means that nothing can be exported.
+    pub export_directories: Vec<PathBuf>,
     /// Collections of the configuration.
     pub collections: Vec<CollectionDefinition>,
     /// How long an ended job stays readable.
@@ -59,6 +62,7 @@ impl EngineOptions {
             audit: Arc::new(NoAudit),
             host_name: "localhost".to_owned(),
             utc_offset_seconds: 0,
+            export_directories: Vec::new(),
             collections: Vec::new(),
             job_retention: Duration::from_secs(300),
             queue_limit: 32,

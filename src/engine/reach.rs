@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 use super::{
-    Collection, CollectionKind, ElementRef, Event, EventChange, Job, Pool, Snapshot, SnapshotCollection, View,
-    VirtualSystem, Volume,
+    Collection, CollectionKind, ElementRef, Event, EventChange, Job, Pool, ReferencePoint, ReferencePointCollection,
+    Snapshot, SnapshotCollection, View, VirtualSystem, Volume,
 };
 use crate::access::{Scope, ScopeKind};
 use crate::time::Guid;
@@ -115,6 +115,7 @@ impl Part {
     pub(super) fn may_destroy_collection(&self, id: Guid) -> bool {
         self.full.collections_with(id).all(|one| self.collections.contains(&one.id))
             && self.full.snapshot_collections_of(id).all(|set| self.has_set(set))
+            && self.full.reference_point_collections_of(id).all(|set| self.has_points(set))
     }
 
     fn has_system(&self, id: Guid) -> bool {
@@ -130,6 +131,15 @@ impl Part {
         self.collections.contains(&set.collection) && snapshots.all(|snapshot| self.has_snapshot(snapshot))
     }
 
+    fn has_point(&self, point: &ReferencePoint) -> bool {
+        self.has_system(point.system)
+    }
+
+    fn has_points(&self, set: &ReferencePointCollection) -> bool {
+        let mut points = set.points.iter().filter_map(|id| self.full.reference_point(*id));
+        self.collections.contains(&set.collection) && points.all(|point| self.has_point(point))
+    }
+
     fn has_volume(&self, volume: &Volume) -> bool {
         self.pools.contains(&volume.pool)
     }
@@ -141,6 +151,10 @@ impl Part {
             ElementRef::Collection(id) => Some(self.collections.contains(&id)),
             ElementRef::Snapshot(id) => self.full.snapshot(id).map(|snapshot| self.has_snapshot(snapshot)),
             ElementRef::SnapshotCollection(id) => self.full.snapshot_collection(id).map(|set| self.has_set(set)),
+            ElementRef::ReferencePoint(id) => self.full.reference_point(id).map(|point| self.has_point(point)),
+            ElementRef::ReferencePointCollection(id) => {
+                self.full.reference_point_collection(id).map(|set| self.has_points(set))
+            }
             ElementRef::Volume(id) => self.full.volume(id).map(|volume| self.has_volume(volume)),
         }
     }
@@ -197,6 +211,17 @@ impl Part {
                 seen.put_snapshot(Arc::clone(snapshot));
             } else {
                 seen.put_snapshot(Arc::new(Snapshot { snapshot_collection: None, ..Snapshot::clone(snapshot) }));
+            }
+        }
+        for set in self.full.reference_point_collections().filter(|set| self.has_points(set)) {
+            seen.put_reference_point_collection(Arc::clone(set));
+        }
+        for point in self.full.reference_points().filter(|point| self.has_point(point)) {
+            let set = point.collection;
+            if set.is_none_or(|set| seen.reference_point_collection(set).is_some()) {
+                seen.put_reference_point(Arc::clone(point));
+            } else {
+                seen.put_reference_point(Arc::new(ReferencePoint { collection: None, ..ReferencePoint::clone(point) }));
             }
         }
         for collection in self.full.collections().filter(|collection| self.collections.contains(&collection.id)) {

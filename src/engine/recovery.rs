@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use super::report::Chain;
 use super::runner::Inner;
 use super::work::{destroy_requests, files_of, referenced_files};
-use super::{EngineError, Job, JobEvent, Snapshot, Work, step};
+use super::{EngineError, Job, JobEvent, ReferencePoint, Snapshot, Work, step};
 use crate::backend::{BackendError, Cause, JournalStep};
 use crate::time::Guid;
 
@@ -24,6 +24,8 @@ pub(super) struct Dormant {
     pub(super) new_store: bool,
     /// Records of machines the host does not know: kept, but not shown.
     pub(super) snapshots: Vec<Snapshot>,
+    /// The same for reference points.
+    pub(super) reference_points: Vec<ReferencePoint>,
 }
 
 /// The files a journal speaks of.
@@ -73,7 +75,8 @@ impl Inner {
     fn enter_lanes(&self, job: &Job) {
         let mut lanes = job.work.systems(&self.view());
         match &job.work {
-            Work::Create { group: Some((_, collection)), .. } => lanes.push(*collection),
+            Work::Create { group: Some((_, collection)), .. }
+            | Work::CreateReferencePoints { group: Some((_, collection)), .. } => lanes.push(*collection),
             Work::CopyVolume { pool, .. } => lanes.push(*pool),
             _ => {}
         }
@@ -97,7 +100,12 @@ impl Inner {
         let result = match recovered {
             Ok(Some(result)) => Ok(result),
             Ok(None) => {
-                let text = "the server was stopped meanwhile; everything was undone".to_owned();
+                let text = if matches!(job.work, Work::MergeDisks { .. }) {
+                    "the server was stopped meanwhile; all data is whole, and another job merges what is left"
+                        .to_owned()
+                } else {
+                    "the server was stopped meanwhile; everything was undone".to_owned()
+                };
                 Err(BackendError::new("recover after a restart", Cause::Failed(text)))
             }
             Err(error) => {
@@ -107,6 +115,7 @@ impl Inner {
         };
         info!(job = %job.id, finished = result.is_ok(), "Job recovered");
         self.end(job.id, result).await;
+        self.merge_after(job.id).await;
         self.give_place(job.id);
         true
     }
@@ -146,14 +155,22 @@ impl Inner {
         owned.extend(dormant.snapshots.iter().map(|snapshot| snapshot.id));
         let mut referenced: HashSet<PathBuf> = referenced_files(&view, &[]);
         referenced.extend(dormant.snapshots.iter().flat_map(files_of));
+        let mut tracked = owned.clone();
+        tracked.extend(view.reference_points().map(|point| point.snapshot));
+        tracked.extend(dormant.reference_points.iter().map(|point| point.snapshot));
         for job in view.jobs().filter(|job| !job.state.is_final()) {
-            if let Work::Create { members, .. } = &job.work {
+            if let Work::Create { members, .. } | Work::CreateReferencePoints { members, .. } = &job.work {
                 owned.extend(members.iter().map(|(_, snapshot)| *snapshot));
+                tracked.extend(members.iter().map(|(_, snapshot)| *snapshot));
             }
             referenced.extend(journals.get(&job.id).map(|steps| journal_files(steps)).unwrap_or_default());
         }
         let mut removed = self.hypervisor.remove_orphans(&owned, &referenced).await?;
         removed.extend(self.volumes.remove_orphans().await?);
+        let ended = self.hypervisor.remove_stale_tracking(&tracked).await?;
+        if ended > 0 {
+            info!(ended, "Change tracking without an owner ended");
+        }
         for file in removed {
             info!(file = %file.display(), "File without an owner removed");
         }

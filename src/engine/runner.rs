@@ -1,6 +1,7 @@
 //! Runs jobs: one task a job, each when its turn has come in all its lanes.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -62,6 +63,7 @@ pub(super) struct Settings {
     pub(super) queue_limit: usize,
     pub(super) backend_timeout: Duration,
     pub(super) shutdown_grace: Duration,
+    pub(super) export_directories: Vec<PathBuf>,
 }
 
 /// A job to be submitted.
@@ -181,6 +183,7 @@ impl Inner {
         if let Some(call) = self.begin(id).await {
             let result = self.drive(id, &call, &cancel).await;
             self.end(id, result).await;
+            self.merge_after(id).await;
         }
         lock(&self.cancels).remove(&id);
         self.give_place(id);
@@ -189,6 +192,7 @@ impl Inner {
     /// Checks what the job needs and stores that it runs, with its calls to the back-end; `None` if it has ended.
     async fn begin(self: &Arc<Self>, id: Guid) -> Option<Call> {
         self.look_at_systems(id).await;
+        self.look_at_tracking(id).await;
         let can = self.hypervisor.capabilities();
         self.persist(|draft| {
             let now = self.now();
@@ -196,7 +200,7 @@ impl Inner {
             let Ok((starting, _)) = step(job.state, JobEvent::Scheduled) else { return None };
             let now = now.max(job.changed);
             let mut job = Job { state: starting, started: Some(now), changed: now, ..Job::clone(job) };
-            let prepared = job.work.prepare(draft.view(), id, can);
+            let prepared = job.work.prepare(draft.view(), id, can, &self.settings.export_directories);
             let event = if prepared.is_ok() { JobEvent::Validated } else { JobEvent::Refused };
             job.take(event, now);
             if let Err(failure) = &prepared {
@@ -448,6 +452,7 @@ fn failure(job: &Job, error: &BackendError, stopping: bool) -> JobFailure {
         Cause::AccessDenied => Failure::AccessDenied,
         Cause::InUse(_) => Failure::InvalidState,
         Cause::NotSupported(_) => Failure::NotSupported,
+        Cause::NotAllowed(_) => Failure::InvalidParameter,
         Cause::FileNotFound(_) if job.kind == JobKind::CreateSnapshot => Failure::Unreachable,
         Cause::FileNotFound(_) => Failure::FileNotFound,
         Cause::Unreachable(_) => Failure::Unreachable,

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use smol_str::{SmolStr, format_smolstr};
-use tracing::warn;
 
 use super::ledger::Draft;
 use super::runner::{Inner, NewJob};
@@ -144,13 +143,6 @@ impl Inner {
             snapshot_job(draft, id, JobKind::ClearSnapshotState, "Clearing the state of", work)
         });
         Ok(Outcome::Started { job: job.await? })
-    }
-
-    pub(super) fn convert_to_reference_point(&self, id: Guid, user: &str) -> Result<Outcome<Guid>, EngineError> {
-        let view = self.view();
-        view.snapshot(id).ok_or(EngineError::NoSuchSnapshot(id))?;
-        warn!(snapshot = %id, user, "No reference point: the back-end has no change tracking");
-        Err(EngineError::NotSupported("change tracking"))
     }
 
     pub(super) async fn modify_system(&self, id: Guid, change: SystemChange) -> Result<(), EngineError> {

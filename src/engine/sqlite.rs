@@ -5,6 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use rustix::fs::FlockOperation;
@@ -20,7 +21,7 @@ use crate::time::{Guid, Timestamp};
 const QUEUE: usize = 64;
 
 /// One entry a schema version: the statements that lead to it from the version before.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE lease (id INTEGER PRIMARY KEY CHECK (id = 1), owner TEXT NOT NULL, epoch INTEGER NOT NULL,
         until INTEGER NOT NULL);
@@ -38,7 +39,17 @@ const MIGRATIONS: [&str; 2] = [
     CREATE TABLE subscription (id TEXT PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE event (position INTEGER PRIMARY KEY, data TEXT NOT NULL);
 ",
+    "
+    CREATE TABLE reference_point (id TEXT PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE reference_point_collection (id TEXT PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID;
+",
 ];
+
+/// How often a lock of somebody else is tried, two seconds in all: a program that a killed server was just starting
+/// still holds it until it has begun.
+const ATTEMPTS: u32 = 200;
+/// Between two attempts.
+const ATTEMPT: Duration = Duration::from_millis(10);
 
 type Task = Box<dyn FnOnce(&mut Connection) + Send>;
 
@@ -56,8 +67,13 @@ impl SqliteStore {
     /// A [`StoreError`] when that is not possible, [`StoreError::Held`] when another process has it open as its own.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.with_extension("lock"))?;
-        if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Err(StoreError::Held("another process".to_owned()));
+        let mut attempts = ATTEMPTS;
+        while rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            attempts -= 1;
+            if attempts == 0 {
+                return Err(StoreError::Held("another process".to_owned()));
+            }
+            std::thread::sleep(ATTEMPT);
         }
         let mut connection = Connection::open(path)?;
         prepare(&mut connection)?;
@@ -136,6 +152,10 @@ fn apply(on: &Transaction<'_>, change: &Change) -> Result<(), StoreError> {
         Change::DeleteCollection(id) => delete(on, "collection", *id),
         Change::PutSnapshotCollection(set) => put(on, "snapshot_collection", set.id, set),
         Change::DeleteSnapshotCollection(id) => delete(on, "snapshot_collection", *id),
+        Change::PutReferencePoint(point) => put(on, "reference_point", point.id, point),
+        Change::DeleteReferencePoint(id) => delete(on, "reference_point", *id),
+        Change::PutReferencePointCollection(set) => put(on, "reference_point_collection", set.id, set),
+        Change::DeleteReferencePointCollection(id) => delete(on, "reference_point_collection", *id),
         Change::PutPool(pool) => put(on, "pool", pool.id, pool),
         Change::PutVolume(volume) => put(on, "volume", volume.id, volume),
         Change::DeleteVolume(id) => delete(on, "volume", *id),
@@ -260,6 +280,8 @@ impl Store for SqliteStore {
                 snapshots: read(connection, "snapshot")?,
                 collections: read(connection, "collection")?,
                 snapshot_collections: read(connection, "snapshot_collection")?,
+                reference_points: read(connection, "reference_point")?,
+                reference_point_collections: read(connection, "reference_point_collection")?,
                 pools: read(connection, "pool")?,
                 volumes: read(connection, "volume")?,
                 jobs: read(connection, "job")?,
@@ -314,6 +336,52 @@ mod tests {
         store.release(&second).await.unwrap();
     }
 
+    #[tokio::test]
+    async fn records_of_an_older_version_stay() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("wsnapd.db");
+        let connection = Connection::open(&path).unwrap();
+        connection.execute_batch(MIGRATIONS[0]).unwrap();
+        connection.pragma_update(None, "user_version", 1).unwrap();
+        // As the first version wrote it: nothing about tracking.
+        let snapshot = r#"{"id":"00000000-0000-0000-0000-000000000001","sequence":4,
+            "system":"00000000-0000-0000-0000-00000000A001","parent":null,"name":"before","notes":"",
+            "created":"2026-11-21T14:05:09Z","kind":"recovery","automatic":false,"has_memory":false,"memory_file":null,
+            "wanted_consistency":"unknown","consistency":"crash","disks":[],"skipped_disks":[],"missing":false,
+            "foreign":false,"snapshot_collection":null,"paused_ms":0,"frozen_ms":0,"bytes":0,"memory_mb":512,
+            "processors":1}"#;
+        let id = "00000000-0000-0000-0000-000000000001";
+        connection.execute("INSERT INTO snapshot (id, data) VALUES (?1, ?2)", [id, snapshot]).unwrap();
+        drop(connection);
+        let until = at("2026-11-21T15:00:00Z");
+        let point = super::super::ReferencePoint {
+            id: Guid::from_uuid(uuid::Uuid::from_u128(2)),
+            sequence: 5,
+            system: Guid::from_uuid(uuid::Uuid::from_u128(0xA001)),
+            snapshot: Guid::from_uuid(uuid::Uuid::from_u128(1)),
+            created: until,
+            consistency: super::super::ConsistencyLevel::Crash,
+            disks: Vec::new(),
+            collection: None,
+            valid: true,
+        };
+        {
+            let store = SqliteStore::open(&path).unwrap();
+            let lease = store.acquire("alpha", until, until).await.unwrap();
+            let records = store.load(&lease).await.unwrap();
+            let [snapshot] = records.snapshots.as_slice() else { panic!("{records:?}") };
+            assert!(snapshot.name == "before" && snapshot.tracking.is_empty() && !snapshot.tracking_lost);
+            assert!(records.reference_points.is_empty() && records.reference_point_collections.is_empty());
+            let change = Change::PutReferencePoint(std::sync::Arc::new(point.clone()));
+            store.commit(&lease, vec![change]).await.unwrap();
+            let records = store.load(&lease).await.unwrap();
+            assert_eq!(records.reference_points, [point]);
+        }
+        let version: i64 =
+            Connection::open(&path).unwrap().query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+        assert_eq!(version, 3);
+    }
+
     #[test]
     fn records_of_a_newer_version_are_not_touched() {
         let directory = tempfile::tempdir().unwrap();
@@ -321,6 +389,6 @@ mod tests {
         drop(SqliteStore::open(&path).unwrap());
         Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
         let refused = SqliteStore::open(&path).map(drop);
-        assert!(matches!(refused, Err(StoreError::NewerSchema { found: 99, known: 2 })), "{refused:?}");
+        assert!(matches!(refused, Err(StoreError::NewerSchema { found: 99, known: 3 })), "{refused:?}");
     }
 }

@@ -65,6 +65,7 @@ pub(super) async fn open(options: EngineOptions) -> Result<Arc<Inner>, EngineErr
             queue_limit: options.queue_limit,
             backend_timeout: options.backend_timeout,
             shutdown_grace: options.shutdown_grace,
+            export_directories: options.export_directories,
         },
     });
     let writing = Arc::clone(&inner);
@@ -111,6 +112,16 @@ fn arrange(
             dormant.snapshots.push(snapshot);
         }
     }
+    for point in records.reference_points {
+        if known.contains(&point.system) {
+            view.put_reference_point(Arc::new(point));
+        } else {
+            warn!(point = %point.id, system = %point.system, "The machine of a reference point is not defined");
+            dormant.reference_points.push(point);
+        }
+    }
+    let sets = records.reference_point_collections.into_iter();
+    sets.for_each(|set| view.put_reference_point_collection(Arc::new(set)));
     records.collections.into_iter().for_each(|collection| view.put_collection(Arc::new(collection)));
     records.snapshot_collections.into_iter().for_each(|set| view.put_snapshot_collection(Arc::new(set)));
     records.pools.into_iter().for_each(|pool| view.put_pool(Arc::new(pool)));
@@ -129,7 +140,10 @@ fn next_sequence(view: &View, dormant: &Dormant) -> u64 {
     let sets = view.snapshot_collections().map(|set| set.sequence);
     let jobs = view.jobs().map(|job| job.sequence);
     let asleep = dormant.snapshots.iter().map(|snapshot| snapshot.sequence);
-    snapshots.chain(sets).chain(jobs).chain(asleep).max().map_or(1, |highest| highest + 1)
+    let points = view.reference_points().map(|point| point.sequence);
+    let point_sets = view.reference_point_collections().map(|set| set.sequence);
+    let points = points.chain(point_sets).chain(dormant.reference_points.iter().map(|point| point.sequence));
+    snapshots.chain(sets).chain(jobs).chain(asleep).chain(points).max().map_or(1, |highest| highest + 1)
 }
 
 impl Inner {
@@ -156,8 +170,10 @@ impl Inner {
         self.remove_orphans(&journals, &dormant).await?;
         self.find_missing().await?;
         self.show_foreign(machines).await?;
+        self.verify_reference_points(None).await?;
         self.refresh_volumes().await?;
         self.sweep_jobs().await?;
+        self.merge_at_start().await;
         let view = self.view();
         info!(
             systems = view.systems().count(),

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Collection, Event, Job, Pool, Snapshot, SnapshotCollection, Subscription, VirtualSystem, Volume};
+use super::{
+    Collection, Event, Job, Pool, ReferencePoint, ReferencePointCollection, Snapshot, SnapshotCollection, Subscription,
+    VirtualSystem, Volume,
+};
 use crate::backend::{BoxFuture, JournalStep};
 use crate::time::{Guid, Timestamp};
 
@@ -35,6 +38,14 @@ pub enum Change {
     PutSnapshotCollection(Arc<SnapshotCollection>),
     /// Removes a snapshot collection.
     DeleteSnapshotCollection(Guid),
+    /// Adds or replaces a reference point.
+    PutReferencePoint(Arc<ReferencePoint>),
+    /// Removes a reference point.
+    DeleteReferencePoint(Guid),
+    /// Adds or replaces a reference point collection.
+    PutReferencePointCollection(Arc<ReferencePointCollection>),
+    /// Removes a reference point collection.
+    DeleteReferencePointCollection(Guid),
     /// Adds or replaces a pool.
     PutPool(Arc<Pool>),
     /// Adds or replaces a volume.
@@ -76,6 +87,10 @@ pub struct Records {
     pub collections: Vec<Collection>,
     /// Snapshot collections.
     pub snapshot_collections: Vec<SnapshotCollection>,
+    /// Reference points.
+    pub reference_points: Vec<ReferencePoint>,
+    /// Reference point collections.
+    pub reference_point_collections: Vec<ReferencePointCollection>,
     /// Pools.
     pub pools: Vec<Pool>,
     /// Volumes.

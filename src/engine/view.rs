@@ -5,7 +5,10 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 use smol_str::SmolStr;
 
-use super::{Collection, Job, Pool, Snapshot, SnapshotCollection, Subscription, VirtualSystem, Volume};
+use super::{
+    Collection, Job, Pool, ReferencePoint, ReferencePointCollection, Snapshot, SnapshotCollection, Subscription,
+    VirtualSystem, Volume,
+};
 use crate::time::Guid;
 
 type ById<T> = OrdMap<Guid, Arc<T>>;
@@ -20,6 +23,8 @@ pub struct View {
     snapshots: ById<Snapshot>,
     collections: ById<Collection>,
     snapshot_collections: ById<SnapshotCollection>,
+    reference_points: ById<ReferencePoint>,
+    reference_point_collections: ById<ReferencePointCollection>,
     pools: ById<Pool>,
     volumes: ById<Volume>,
     jobs: ById<Job>,
@@ -27,6 +32,8 @@ pub struct View {
     snapshots_of: OrdSet<(Guid, u64, Guid)>,
     children_of: OrdSet<(Guid, u64, Guid)>,
     collected_by: OrdSet<(Guid, u64, Guid)>,
+    points_of: OrdSet<(Guid, u64, Guid)>,
+    points_collected_by: OrdSet<(Guid, u64, Guid)>,
     jobs_of: OrdSet<(Guid, u64, Guid)>,
     volumes_in: OrdSet<(Guid, SmolStr, Guid)>,
 }
@@ -118,6 +125,43 @@ impl View {
         collection: Guid,
     ) -> impl DoubleEndedIterator<Item = &Arc<SnapshotCollection>> {
         entries(&self.collected_by, collection).filter_map(|id| self.snapshot_collections.get(&id))
+    }
+
+    /// All reference points, by identity.
+    pub fn reference_points(&self) -> impl Iterator<Item = &Arc<ReferencePoint>> {
+        self.reference_points.values()
+    }
+
+    /// One reference point.
+    #[must_use]
+    pub fn reference_point(&self, id: Guid) -> Option<&Arc<ReferencePoint>> {
+        self.reference_points.get(&id)
+    }
+
+    /// The reference points of a system, in the order of their creation.
+    #[must_use]
+    pub fn reference_points_of(&self, system: Guid) -> impl DoubleEndedIterator<Item = &Arc<ReferencePoint>> {
+        entries(&self.points_of, system).filter_map(|id| self.reference_points.get(&id))
+    }
+
+    /// All reference point collections, by identity.
+    pub fn reference_point_collections(&self) -> impl Iterator<Item = &Arc<ReferencePointCollection>> {
+        self.reference_point_collections.values()
+    }
+
+    /// One reference point collection.
+    #[must_use]
+    pub fn reference_point_collection(&self, id: Guid) -> Option<&Arc<ReferencePointCollection>> {
+        self.reference_point_collections.get(&id)
+    }
+
+    /// The reference point collections of a collection, in the order of their creation.
+    #[must_use]
+    pub fn reference_point_collections_of(
+        &self,
+        collection: Guid,
+    ) -> impl DoubleEndedIterator<Item = &Arc<ReferencePointCollection>> {
+        entries(&self.points_collected_by, collection).filter_map(|id| self.reference_point_collections.get(&id))
     }
 
     /// All pools, by identity.
@@ -220,6 +264,30 @@ impl View {
     pub(super) fn remove_snapshot_collection(&mut self, id: Guid) -> Option<Arc<SnapshotCollection>> {
         let set = self.snapshot_collections.remove(&id)?;
         self.collected_by.remove(&(set.collection, set.sequence, id));
+        Some(set)
+    }
+
+    pub(super) fn put_reference_point(&mut self, point: Arc<ReferencePoint>) {
+        self.remove_reference_point(point.id);
+        self.points_of.insert((point.system, point.sequence, point.id));
+        self.reference_points.insert(point.id, point);
+    }
+
+    pub(super) fn remove_reference_point(&mut self, id: Guid) -> Option<Arc<ReferencePoint>> {
+        let point = self.reference_points.remove(&id)?;
+        self.points_of.remove(&(point.system, point.sequence, id));
+        Some(point)
+    }
+
+    pub(super) fn put_reference_point_collection(&mut self, set: Arc<ReferencePointCollection>) {
+        self.remove_reference_point_collection(set.id);
+        self.points_collected_by.insert((set.collection, set.sequence, set.id));
+        self.reference_point_collections.insert(set.id, set);
+    }
+
+    pub(super) fn remove_reference_point_collection(&mut self, id: Guid) -> Option<Arc<ReferencePointCollection>> {
+        let set = self.reference_point_collections.remove(&id)?;
+        self.points_collected_by.remove(&(set.collection, set.sequence, id));
         Some(set)
     }
 

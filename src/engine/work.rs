@@ -5,13 +5,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::ledger::Draft;
+use super::reference_point::here;
 use super::runner::Inner;
 use super::settings::{self, wrong_state};
 use super::{
     Activity, AffectedElement, ConsistencyLevel, ElementEffect, ElementRef, Failure, GuestBackupType, Job, JobFailure,
-    RequestedState, Snapshot, SnapshotCollection, SnapshotKind, SystemState, View, VirtualSystem, Volume, VolumeUsage,
-    Work,
+    RequestedState, Snapshot, SnapshotCollection, SnapshotKind, SnapshotSettings, SystemState, View, VirtualSystem,
+    Volume, VolumeUsage, Work,
 };
+use super::{export, reference_points};
 use crate::backend::{
     ApplyRequest, BackendError, Capabilities, DestroyRequest, JournalStep, Operation, PowerAction, Recovery,
     SnapshotOutcome, SnapshotRequest, StepControl, VolumeReport, VolumeSnapshotRequest,
@@ -35,9 +37,9 @@ pub(super) enum CallResult {
     Volume(VolumeReport),
 }
 
-type Prepared<T> = Result<T, JobFailure>;
+pub(super) type Prepared<T> = Result<T, JobFailure>;
 
-fn gone(what: &str) -> JobFailure {
+pub(super) fn gone(what: &str) -> JobFailure {
     JobFailure { failure: Failure::InvalidParameter, description: format!("the {what} no longer exists") }
 }
 
@@ -60,6 +62,7 @@ pub(super) fn destroy_requests(view: &View, snapshots: &[Guid]) -> Vec<DestroyRe
         machine: snapshot.system,
         snapshot: snapshot.id,
         files: files_of(snapshot),
+        tracking: here(view.system(snapshot.system).map(AsRef::as_ref), snapshot.tracking.clone()),
         disks: snapshot.disks.clone(),
         referenced: Arc::clone(&referenced),
     };
@@ -77,8 +80,21 @@ impl Work {
                 of(snapshots).into_iter().chain(requests.iter().map(|request| request.machine)).collect()
             }
             Self::ClearState { snapshot } => of(&[*snapshot]),
-            Self::ChangeState { system, .. } => vec![*system],
+            Self::ChangeState { system, .. } | Self::MergeDisks { system } => vec![*system],
             Self::CopyVolume { .. } => Vec::new(),
+            Self::Convert { points, requests, .. } => {
+                let snapshots: Vec<Guid> = points.iter().map(|(snapshot, _)| *snapshot).collect();
+                of(&snapshots).into_iter().chain(requests.iter().map(|request| request.machine)).collect()
+            }
+            Self::CreateReferencePoints { members, .. } => members.iter().map(|(system, _)| *system).collect(),
+            Self::DestroyReferencePoints { points, requests, .. } => {
+                let points = points.iter().filter_map(|point| view.reference_point(*point));
+                points.map(|point| point.system).chain(requests.iter().map(|request| request.machine)).collect()
+            }
+            Self::Export { snapshots, request, .. } => {
+                let members = request.iter().flat_map(|request| &request.members);
+                of(snapshots).into_iter().chain(members.map(|member| member.machine)).collect()
+            }
         };
         systems.sort_unstable();
         systems.dedup();
@@ -86,28 +102,28 @@ impl Work {
     }
 
     /// Looks at the newest state, fills in the calls, or says why the job fails at once.
-    pub(super) fn prepare(&mut self, view: &View, job: Guid, can: Capabilities) -> Prepared<Call> {
+    pub(super) fn prepare(
+        &mut self,
+        view: &View,
+        job: Guid,
+        can: Capabilities,
+        export_directories: &[PathBuf],
+    ) -> Prepared<Call> {
         match self {
-            Self::Create { members, settings, full, requests, .. } => {
-                let copy_backup = settings.guest_backup_type == GuestBackupType::Copy;
-                for (system, snapshot) in members {
-                    let system = view.system(*system).ok_or_else(|| gone("virtual machine"))?;
-                    let capture =
-                        settings::capture(*full, system.user_snapshot_type, system.state, settings.consistency);
-                    let refusal = settings::refuse_creation(system.user_snapshot_type, system.state, capture, can);
-                    if let Some(failure) = refusal {
-                        let description = format!("{}: {}", system.name, failure.description);
-                        return Err(JobFailure { description, ..failure });
-                    }
-                    requests.push(SnapshotRequest {
-                        machine: system.id,
-                        snapshot: *snapshot,
-                        memory: capture.memory,
-                        quiesce: capture.quiesce,
-                        copy_backup,
-                        ignore_non_snapshottable: settings.ignore_non_snapshottable_disks,
-                    });
+            Self::Create { members, settings, full, kind, requests, .. } => {
+                for member in members {
+                    requests.push(prepare_create(view, *member, settings, *full, *kind, can)?);
                 }
+            }
+            Self::Convert { points, requests, .. } => *requests = reference_points::prepare_convert(view, points)?,
+            Self::CreateReferencePoints { members, consistency, requests, .. } => {
+                *requests = reference_points::prepare_create(view, members, *consistency, can)?;
+            }
+            Self::DestroyReferencePoints { points, requests, .. } => {
+                *requests = reference_points::prepare_destroy(view, points)?;
+            }
+            Self::Export { snapshots, settings, request, .. } => {
+                *request = Some(export::prepare(view, job, snapshots, settings, export_directories)?);
             }
             Self::Apply { snapshots, requests, .. } => {
                 for id in snapshots {
@@ -134,6 +150,9 @@ impl Work {
             Self::CopyVolume { source, .. } => {
                 view.volume(*source).ok_or_else(|| gone("volume"))?;
             }
+            Self::MergeDisks { system } => {
+                view.system(*system).ok_or_else(|| gone("virtual machine"))?;
+            }
         }
         self.call(view).ok_or_else(|| gone("snapshot"))
     }
@@ -141,15 +160,20 @@ impl Work {
     /// The call to the back-end, for a job that was prepared.
     pub(super) fn call(&self, view: &View) -> Option<Call> {
         Some(match self {
-            Self::Create { requests, .. } => Call::Operation(Operation::Create(requests.clone())),
+            Self::Create { requests, .. } | Self::CreateReferencePoints { requests, .. } => {
+                Call::Operation(Operation::Create(requests.clone()))
+            }
+            Self::Convert { points, requests, .. } => {
+                let snapshots: Vec<Guid> = points.iter().map(|(snapshot, _)| *snapshot).collect();
+                Call::Operation(Operation::Convert(with_references(view, &snapshots, requests)))
+            }
+            Self::DestroyReferencePoints { requests, .. } => {
+                Call::Operation(Operation::DestroyReferencePoints(requests.clone()))
+            }
+            Self::Export { request, .. } => Call::Operation(Operation::Export(request.clone()?)),
             Self::Apply { requests, .. } => Call::Operation(Operation::Apply(requests.clone())),
             Self::Destroy { snapshots, requests, .. } => {
-                let referenced = Arc::new(referenced_files(view, snapshots));
-                let renew = |request: &DestroyRequest| DestroyRequest {
-                    referenced: Arc::clone(&referenced),
-                    ..request.clone()
-                };
-                Call::Operation(Operation::Destroy(requests.iter().map(renew).collect()))
+                Call::Operation(Operation::Destroy(with_references(view, snapshots, requests)))
             }
             Self::ClearState { snapshot } => {
                 let memory = view.snapshot(*snapshot)?.memory_file.clone();
@@ -162,6 +186,7 @@ impl Work {
                 leads_to: requested.leads_to(),
             },
             Self::CopyVolume { request, .. } => Call::CopyVolume(request.clone()),
+            Self::MergeDisks { system } => Call::Operation(Operation::Merge { machine: *system }),
         })
     }
 
@@ -170,7 +195,9 @@ impl Work {
         let activity = match self {
             Self::Create { .. } => Some(Activity::CreatingSnapshot),
             Self::Apply { .. } => Some(Activity::ApplyingSnapshot),
-            Self::Destroy { .. } => Some(Activity::DeletingSnapshot),
+            Self::Destroy { .. } | Self::Convert { .. } => Some(Activity::DeletingSnapshot),
+            Self::Export { .. } => Some(Activity::Exporting),
+            Self::MergeDisks { .. } => Some(Activity::MergingDisks),
             _ => None,
         };
         for id in self.systems(draft.view()) {
@@ -247,6 +274,15 @@ impl Work {
                 }
                 Vec::new()
             }
+            (Self::Convert { group, points, .. }, _) => reference_points::complete_convert(draft, *group, points),
+            (Self::CreateReferencePoints { group, .. }, CallResult::Snapshots(outcomes)) => {
+                let (taken, offset) = (job.started.unwrap_or(now), inner.settings.utc_offset_seconds);
+                reference_points::complete_create(draft, *group, outcomes, taken, offset)
+            }
+            (Self::DestroyReferencePoints { group, points, .. }, _) => {
+                reference_points::complete_destroy(draft, *group, points);
+                Vec::new()
+            }
             (Self::CopyVolume { .. }, CallResult::Volume(report)) => {
                 self.complete_copy(draft, report, now).map(creates).into_iter().collect()
             }
@@ -303,6 +339,8 @@ impl Work {
                 launch: outcome.launch.clone(),
                 memory_mb: system.memory_mb,
                 processors: system.processors,
+                tracking: outcome.tracking.clone(),
+                tracking_lost: false,
             });
             if *kind == SnapshotKind::Standard {
                 let current_snapshot = Some(outcome.snapshot);
@@ -329,6 +367,39 @@ impl Work {
     }
 }
 
+/// The requests with what is referenced now, which is not stored with them.
+fn with_references(view: &View, snapshots: &[Guid], requests: &[DestroyRequest]) -> Vec<DestroyRequest> {
+    let referenced = Arc::new(referenced_files(view, snapshots));
+    let renew = |request: &DestroyRequest| DestroyRequest { referenced: Arc::clone(&referenced), ..request.clone() };
+    requests.iter().map(renew).collect()
+}
+
+fn prepare_create(
+    view: &View,
+    (system, snapshot): (Guid, Guid),
+    wanted: &SnapshotSettings,
+    full: bool,
+    kind: SnapshotKind,
+    can: Capabilities,
+) -> Prepared<SnapshotRequest> {
+    let system = view.system(system).ok_or_else(|| gone("virtual machine"))?;
+    let capture = settings::capture(full, system.user_snapshot_type, system.state, wanted.consistency);
+    if let Some(failure) = settings::refuse_creation(system.user_snapshot_type, system.state, capture, can) {
+        let description = format!("{}: {}", system.name, failure.description);
+        return Err(JobFailure { description, ..failure });
+    }
+    Ok(SnapshotRequest {
+        machine: system.id,
+        snapshot,
+        memory: capture.memory,
+        quiesce: capture.quiesce,
+        copy_backup: wanted.guest_backup_type == GuestBackupType::Copy,
+        ignore_non_snapshottable: wanted.ignore_non_snapshottable_disks,
+        change_tracking: kind == SnapshotKind::Recovery && system.incremental_backup && can.reference_points,
+        without_data: false,
+    })
+}
+
 fn prepare_apply(view: &View, id: Guid, job: Guid) -> Prepared<ApplyRequest> {
     let snapshot = view.snapshot(id).ok_or_else(|| gone("snapshot"))?;
     let system = view.system(snapshot.system).ok_or_else(|| gone("virtual machine"))?;
@@ -351,7 +422,11 @@ fn mark_applied(draft: &mut Draft, id: Guid) {
         return;
     };
     let (current_snapshot, last_applied) = (Some(id), Some(id));
-    draft.put_system(VirtualSystem { current_snapshot, last_applied, ..VirtualSystem::clone(system) });
+    let system = system.id;
+    if let Some(record) = draft.view().system(system) {
+        draft.put_system(VirtualSystem { current_snapshot, last_applied, ..VirtualSystem::clone(record) });
+    }
+    reference_points::forget_changes(draft, system);
 }
 
 /// Removes a snapshot from all records: children go to its parent, and so does the machine that descends from it.
@@ -424,6 +499,18 @@ impl Inner {
             }
             Call::Operation(Operation::Destroy(requests)) => {
                 self.hypervisor.destroy_snapshots(requests, control).await.map(|()| CallResult::Done)
+            }
+            Call::Operation(Operation::Convert(requests)) => {
+                self.hypervisor.convert_to_reference_points(requests, control).await.map(|()| CallResult::Done)
+            }
+            Call::Operation(Operation::DestroyReferencePoints(requests)) => {
+                self.hypervisor.destroy_reference_points(requests, control).await.map(|()| CallResult::Done)
+            }
+            Call::Operation(Operation::Export(request)) => {
+                self.hypervisor.export_snapshots(request, control).await.map(|()| CallResult::Done)
+            }
+            Call::Operation(Operation::Merge { machine }) => {
+                self.hypervisor.merge_disks(*machine, control).await.map(|()| CallResult::Done)
             }
             Call::ClearMemory(request) => self.hypervisor.clear_memory(request).await.map(|()| CallResult::Done),
             Call::Operation(Operation::ChangeState { machine, action })

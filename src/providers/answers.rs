@@ -48,6 +48,8 @@ impl From<EngineError> for Refusal {
             | E::NoSuchSnapshot(_)
             | E::NoSuchCollection(_)
             | E::NoSuchSnapshotCollection(_)
+            | E::NoSuchReferencePoint(_)
+            | E::NoSuchReferencePointCollection(_)
             | E::NoSuchVolume(_)
             | E::NoSuchPool(_)
             | E::InvalidParameter { .. } => INVALID_PARAMETER,

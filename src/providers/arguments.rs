@@ -4,7 +4,8 @@
 
 use super::answers::{INVALID_PARAMETER, Refusal};
 use super::element::{
-    COMPUTER_SYSTEM, Element, MANAGEMENT_COLLECTION, SETTING_DATA, SNAPSHOT_COLLECTION, SYSTEM_COLLECTION, is_local,
+    COMPUTER_SYSTEM, Element, MANAGEMENT_COLLECTION, REFERENCE_POINT, REFERENCE_POINT_COLLECTION, SETTING_DATA,
+    SNAPSHOT_COLLECTION, SYSTEM_COLLECTION, is_local,
 };
 use super::scope::Scope;
 use crate::cim::ObjectPath;
@@ -55,6 +56,22 @@ pub(super) fn collection(scope: &Scope, path: Option<&ObjectPath>) -> Result<Gui
 pub(super) fn snapshot_collection(scope: &Scope, path: Option<&ObjectPath>) -> Result<Guid, Refusal> {
     match element(scope, path, &[SNAPSHOT_COLLECTION])? {
         Element::SnapshotCollection(id) => Ok(id),
+        _ => Err(Refusal::Code(INVALID_PARAMETER)),
+    }
+}
+
+/// A reference to a reference point.
+pub(super) fn reference_point(scope: &Scope, path: Option<&ObjectPath>) -> Result<Guid, Refusal> {
+    match element(scope, path, &[REFERENCE_POINT])? {
+        Element::ReferencePoint { point, .. } => Ok(point),
+        _ => Err(Refusal::Code(INVALID_PARAMETER)),
+    }
+}
+
+/// A reference to a reference point collection.
+pub(super) fn reference_points(scope: &Scope, path: Option<&ObjectPath>) -> Result<Guid, Refusal> {
+    match element(scope, path, &[REFERENCE_POINT_COLLECTION])? {
+        Element::ReferencePointCollection { set, .. } => Ok(set),
         _ => Err(Refusal::Code(INVALID_PARAMETER)),
     }
 }

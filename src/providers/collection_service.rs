@@ -8,6 +8,7 @@ use super::answers::{
 };
 use super::arguments::{self, required};
 use super::element::{Element, collection_element, guid};
+use super::export::export_snapshot;
 use super::generated::{
     AddMemberInput, CollectionSnapshotServiceApplySnapshotInput, CollectionSnapshotServiceConvertToReferencePointInput,
     CollectionSnapshotServiceCreateSnapshotInput, CollectionSnapshotServiceDestroySnapshotInput, DefineCollectionInput,
@@ -43,7 +44,8 @@ impl MethodProvider for CollectionSnapshotService {
                 "CreateSnapshot" => create(&scope, arguments, user).await,
                 "ApplySnapshot" => apply(&scope, arguments, user).await,
                 "DestroySnapshot" => destroy_snapshots(&scope, arguments, user).await,
-                "ConvertToReferencePoint" => convert(&scope, arguments),
+                "ConvertToReferencePoint" => convert(&scope, arguments, user).await,
+                "ExportSnapshot" => export_snapshot(&scope, arguments, user).await,
                 "RequestStateChange" | "StartService" | "StopService" => Err(Refusal::Code(NOT_SUPPORTED_AT_ALL)),
                 _ => Err(Refusal::Code(NOT_SUPPORTED)),
             })
@@ -81,11 +83,10 @@ async fn destroy_snapshots(
     Ok(accepted(scope, &scope.shared.engine.destroy_group_snapshot(set, user).await?))
 }
 
-fn convert(scope: &Scope, arguments: MethodArguments) -> Result<MethodResult, Refusal> {
+async fn convert(scope: &Scope, arguments: MethodArguments, user: &Principal) -> Result<MethodResult, Refusal> {
     let input = CollectionSnapshotServiceConvertToReferencePointInput::from_arguments(arguments);
     let set = arguments::snapshot_collection(scope, input.affected_snapshot_collection.as_deref())?;
-    tracing::warn!(%set, "refused: changes are not tracked, so there are no reference points of collections");
-    Err(Refusal::Code(NOT_SUPPORTED))
+    Ok(accepted(scope, &scope.shared.engine.convert_group_to_reference_point(set, user).await?))
 }
 
 /// The types of the collection service: 2 means recovery here and full there.

@@ -141,6 +141,7 @@ pub(super) fn status(system: &VirtualSystem) -> (CimValue, CimValue) {
         Activity::CreatingSnapshot => (32768_u16, "Creating snapshot"),
         Activity::ApplyingSnapshot => (32769, "Applying snapshot"),
         Activity::DeletingSnapshot => (32770, "Deleting snapshot"),
+        Activity::Exporting => (32773, "Exporting virtual machine"),
         Activity::MergingDisks => (32772, "Merging disks"),
     };
     ([11, number].into(), ["In service", words].into())

@@ -6,7 +6,7 @@ use super::devices::Device;
 use super::records::{Capability, Profile, Service};
 use super::scope::Scope;
 use crate::cim::{ClassName, ObjectPath, namespace_eq};
-use crate::engine::CollectionKind;
+use crate::engine::{CollectionKind, ReferencePoint, ReferencePointCollection};
 use crate::time::Guid;
 
 /// Something a reference can name. It carries an identity only; the record is in the view.
@@ -30,6 +30,14 @@ pub(super) enum Element {
     ManagementCollection(Guid),
     /// A snapshot collection.
     SnapshotCollection(Guid),
+    /// A reference point and its machine: both are keys.
+    ReferencePoint { point: Guid, system: Guid },
+    /// A reference point collection and the collection it is of: both are keys.
+    ReferencePointCollection { set: Guid, collection: Guid },
+    /// The export settings of a virtual machine.
+    ExportSettings(Guid),
+    /// What was reached when a snapshot was taken.
+    SnapshotOutcome(Guid),
     /// A service of the host.
     Service(Service),
     /// What something supports.
@@ -56,6 +64,14 @@ pub(super) const SYSTEM_COLLECTION: &str = "Msvm_VirtualSystemCollection";
 pub(super) const MANAGEMENT_COLLECTION: &str = "Msvm_ManagementCollection";
 /// Class of snapshot collections.
 pub(super) const SNAPSHOT_COLLECTION: &str = "Msvm_SnapshotCollection";
+/// Class of reference points.
+pub(super) const REFERENCE_POINT: &str = "Msvm_VirtualSystemReferencePoint";
+/// Class of reference point collections.
+pub(super) const REFERENCE_POINT_COLLECTION: &str = "Msvm_ReferencePointCollection";
+/// Class of the export settings of machines.
+pub(super) const EXPORT_SETTINGS: &str = "Msvm_VirtualSystemExportSettingData";
+/// Class of what was reached when a snapshot was taken.
+pub(super) const SNAPSHOT_OUTCOME: &str = "Wsnapd_SnapshotOutcome";
 /// Class of registered profiles.
 pub(super) const PROFILE: &str = "Msvm_RegisteredProfile";
 /// Class of the cluster as a set of nodes.
@@ -76,6 +92,10 @@ impl Element {
             Self::SystemCollection(_) => SYSTEM_COLLECTION,
             Self::ManagementCollection(_) => MANAGEMENT_COLLECTION,
             Self::SnapshotCollection(_) => SNAPSHOT_COLLECTION,
+            Self::ReferencePoint { .. } => REFERENCE_POINT,
+            Self::ReferencePointCollection { .. } => REFERENCE_POINT_COLLECTION,
+            Self::ExportSettings(_) => EXPORT_SETTINGS,
+            Self::SnapshotOutcome(_) => SNAPSHOT_OUTCOME,
             Self::Service(service) => service.class_name(),
             Self::Capability(capability) => capability.class_name(),
             Self::Profile(_) => PROFILE,
@@ -98,12 +118,21 @@ impl Element {
             Self::System(id) => {
                 path.with_key("CreationClassName", SmolStr::new_static(COMPUTER_SYSTEM)).with_key("Name", guid_text(id))
             }
-            Self::Settings(id) | Self::Snapshot(id) => path.with_key("InstanceID", settings_id(id)),
+            Self::Settings(id) | Self::Snapshot(id) | Self::SnapshotOutcome(id) => {
+                path.with_key("InstanceID", settings_id(id))
+            }
             Self::Device(device) => path.with_key("InstanceID", device.instance_id()),
             Self::Job(id) => path.with_key("InstanceID", guid_text(id)),
             Self::SystemCollection(id) | Self::ManagementCollection(id) | Self::SnapshotCollection(id) => {
                 path.with_key("CollectionID", guid_text(id))
             }
+            Self::ReferencePoint { point, system } => {
+                path.with_key("InstanceID", settings_id(point)).with_key("VirtualSystemIdentifier", guid_text(system))
+            }
+            Self::ReferencePointCollection { set, collection } => path
+                .with_key("CollectionID", guid_text(set))
+                .with_key("VirtualSystemCollectionId", guid_text(collection)),
+            Self::ExportSettings(id) => path.with_key("InstanceID", export_settings_id(id)),
             Self::Service(service) => path
                 .with_key("CreationClassName", SmolStr::new_static(service.class_name()))
                 .with_key("Name", SmolStr::new_static(service.name()))
@@ -143,6 +172,9 @@ impl Element {
             return element.class_name().eq_ignore_ascii_case(class).then_some(element);
         }
         if let Some(element) = find_collection(class, path, scope) {
+            return Some(element);
+        }
+        if let Some(element) = find_tracking(class, path, scope) {
             return Some(element);
         }
         if let Some(service) = Service::of_class(class) {
@@ -195,6 +227,50 @@ fn find_collection(class: &str, path: &ObjectPath, scope: &Scope) -> Option<Elem
     Some(collection_element(collection.id, kind))
 }
 
+/// A reference point, a collection of them, the export settings of a machine, or what a snapshot reached.
+fn find_tracking(class: &str, path: &ObjectPath, scope: &Scope) -> Option<Element> {
+    if class.eq_ignore_ascii_case(REFERENCE_POINT) {
+        let point = scope.view.reference_point(settings_guid(key_of(path, "InstanceID")?)?)?;
+        return with_right_keys(path, "InstanceID", "VirtualSystemIdentifier", point.system)
+            .then(|| point_element(point));
+    }
+    if class.eq_ignore_ascii_case(REFERENCE_POINT_COLLECTION) {
+        let set = scope.view.reference_point_collection(guid(key_of(path, "CollectionID")?)?)?;
+        return with_right_keys(path, "CollectionID", "VirtualSystemCollectionId", set.collection)
+            .then(|| points_element(set));
+    }
+    if class.eq_ignore_ascii_case(SNAPSHOT_OUTCOME) {
+        let id = settings_guid(only_key(path, "InstanceID")?)?;
+        return scope.view.snapshot(id).map(|_| Element::SnapshotOutcome(id));
+    }
+    if class.eq_ignore_ascii_case(EXPORT_SETTINGS) {
+        let id = after_prefix(only_key(path, "InstanceID")?)?.strip_suffix(EXPORT_SUFFIX).and_then(guid)?;
+        return scope.view.system(id).map(|_| Element::ExportSettings(id));
+    }
+    None
+}
+
+fn key_of<'p>(path: &'p ObjectPath, name: &str) -> Option<&'p str> {
+    path.keys().iter().find(|(key, _)| *key == name).and_then(|(_, value)| value.as_text())
+}
+
+/// Whether a path has no other keys than these two, and the second, if it is there, names `owner`.
+fn with_right_keys(path: &ObjectPath, first: &str, second: &str, owner: Guid) -> bool {
+    path.keys()
+        .iter()
+        .all(|(key, value)| *key == first || (*key == second && value.as_text().and_then(guid) == Some(owner)))
+}
+
+/// The element of a reference point.
+pub(super) fn point_element(point: &ReferencePoint) -> Element {
+    Element::ReferencePoint { point: point.id, system: point.system }
+}
+
+/// The element of a reference point collection.
+pub(super) fn points_element(set: &ReferencePointCollection) -> Element {
+    Element::ReferencePointCollection { set: set.id, collection: set.collection }
+}
+
 /// The element of a collection of that kind.
 pub(super) const fn collection_element(id: Guid, kind: CollectionKind) -> Element {
     match kind {
@@ -241,6 +317,14 @@ pub(super) fn settings_id(id: Guid) -> SmolStr {
     text.push_str(MICROSOFT);
     text.push_str(id.encode(&mut [0; 36]));
     text.finish()
+}
+
+/// What stands behind the GUID in the InstanceID of export settings.
+const EXPORT_SUFFIX: &str = "\\Export";
+
+/// The InstanceID of the export settings of a machine.
+pub(super) fn export_settings_id(id: Guid) -> SmolStr {
+    format_smolstr!("{MICROSOFT}{id}{EXPORT_SUFFIX}")
 }
 
 /// Reads the InstanceID of a settings record.

@@ -354,6 +354,7 @@ pub const MOF_SOURCES: &[(&str, &str)] = &[
     mof!("schemas/root/virtualization/v2/Msvm_VirtualSystemSettingDataComponent.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_VirtualSystemSnapshotService.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_VirtualSystemSnapshotSettingData.mof"),
+    mof!("schemas/root/virtualization/v2/Wsnapd_SnapshotOutcome.mof"),
     mof!("schemas/root/virtualization/v2/__Event.mof"),
     mof!("schemas/root/virtualization/v2/__IndicationRelated.mof"),
     mof!("schemas/root/virtualization/v2/__InstanceCreationEvent.mof"),
@@ -541,6 +542,7 @@ pub mod class {
         NOTIFY_STATUS = "__NotifyStatus";
         OMI_IDENTIFY = "OMI_Identify";
         SYSTEM_CLASS = "__SystemClass";
+        WSNAPD_SNAPSHOT_OUTCOME = "Wsnapd_SnapshotOutcome";
     }
 }
 
@@ -604,6 +606,7 @@ pub mod property {
         CAPTION = "Caption";
         CAPTURE_LIVE_STATE = "CaptureLiveState";
         CHANGEABLE_TYPE = "ChangeableType";
+        CHANGES_TRACKED = "ChangesTracked";
         CHANGE_TYPE = "ChangeType";
         CHARACTERISTICS = "Characteristics";
         CHASSIS_ASSET_TAG = "ChassisAssetTag";
@@ -707,6 +710,7 @@ pub mod property {
         FIRMWARE_PARAMETERS = "FirmwareParameters";
         FIRMWARE_VERSION = "FirmwareVersion";
         FRIENDLY_NAME = "FriendlyName";
+        FROZEN_TIME = "FrozenTime";
         GENERATION = "Generation";
         GROUP_COMPONENT = "GroupComponent";
         GUEST_BACKUP_TYPE = "GuestBackupType";
@@ -883,6 +887,7 @@ pub mod property {
         PARITY_LAYOUT_DEFAULT = "ParityLayoutDefault";
         PART_COMPONENT = "PartComponent";
         PATH = "Path";
+        PAUSED_TIME = "PausedTime";
         PAUSE_AFTER_BOOT_FAILURE = "PauseAfterBootFailure";
         PEER_OBJECT_ID = "PeerObjectId";
         PEER_OBJECT_NAME = "PeerObjectName";
@@ -948,6 +953,7 @@ pub mod property {
         REPLICATION_SUPPORTED_TYPE_SNAPSHOT_REMOTE = "ReplicationSupportedTypeSnapshotRemote";
         REPLICA_TYPE = "ReplicaType";
         REPLICA_TYPE_DESCRIPTION = "ReplicaTypeDescription";
+        REQUESTED_CONSISTENCY_LEVEL = "RequestedConsistencyLevel";
         REQUESTED_COPY_STATE = "RequestedCopyState";
         REQUESTED_STATE = "RequestedState";
         REQUESTED_STATES_SUPPORTED = "RequestedStatesSupported";
@@ -973,6 +979,7 @@ pub mod property {
         SHIELDED = "Shielded";
         SIZE = "Size";
         SIZE_REMAINING = "SizeRemaining";
+        SKIPPED_DISKS = "SkippedDisks";
         SMIS_PROFILE_VERSION = "SMISProfileVersion";
         SM_DETAILS = "SMDetails";
         SM_ERROR_CODE = "SMErrorCode";

@@ -1,5 +1,7 @@
 //! The fixed records of the host: services, capabilities and profiles.
 
+use crate::cim::NamespaceSchema;
+
 /// A service of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Service {
@@ -11,11 +13,32 @@ pub(super) enum Service {
     Management,
     /// Collections.
     Collections,
+    /// Reference points of one machine; a cluster has none.
+    ReferencePoints,
+    /// Reference points of a collection; a cluster has none.
+    CollectionReferencePoints,
 }
 
 impl Service {
     /// All services.
-    pub(super) const ALL: [Self; 4] = [Self::Snapshots, Self::CollectionSnapshots, Self::Management, Self::Collections];
+    pub(super) const ALL: [Self; 6] = [
+        Self::Snapshots,
+        Self::CollectionSnapshots,
+        Self::Management,
+        Self::Collections,
+        Self::ReferencePoints,
+        Self::CollectionReferencePoints,
+    ];
+
+    /// The services a namespace has.
+    pub(super) fn all_in(schema: &NamespaceSchema) -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|service| service.is_in(schema))
+    }
+
+    /// Whether a namespace has the service.
+    pub(super) fn is_in(self, schema: &NamespaceSchema) -> bool {
+        schema.class(self.class_name()).is_some()
+    }
 
     /// The class of the service.
     pub(super) const fn class_name(self) -> &'static str {
@@ -24,6 +47,8 @@ impl Service {
             Self::CollectionSnapshots => "Msvm_CollectionSnapshotService",
             Self::Management => "Msvm_VirtualSystemManagementService",
             Self::Collections => "Msvm_CollectionManagementService",
+            Self::ReferencePoints => "Msvm_VirtualSystemReferencePointService",
+            Self::CollectionReferencePoints => "Msvm_CollectionReferencePointService",
         }
     }
 
@@ -34,6 +59,8 @@ impl Service {
             Self::Management => "vmms",
             Self::CollectionSnapshots => "vmcollectionsnapsvc",
             Self::Collections => "vmcollectionmgmtsvc",
+            Self::ReferencePoints => "vmrefpointsvc",
+            Self::CollectionReferencePoints => "vmcollectionrefpointsvc",
         }
     }
 
@@ -44,6 +71,8 @@ impl Service {
             Self::Management => "Virtual System Management Service",
             Self::CollectionSnapshots => "Hyper-V Collection Snapshot Service",
             Self::Collections => "Hyper-V Collection Management Service",
+            Self::ReferencePoints => "Hyper-V Virtual System Reference Point Service",
+            Self::CollectionReferencePoints => "Hyper-V Collection Reference Point Service",
         }
     }
 
@@ -54,6 +83,8 @@ impl Service {
             Self::Management => "Service for creating, manipulating, and managing virtual machines",
             Self::CollectionSnapshots => "Service for snapshots of all virtual machines of a collection",
             Self::Collections => "Service for collections of virtual machines",
+            Self::ReferencePoints => "Service for creating and destroying reference points of virtual machines",
+            Self::CollectionReferencePoints => "Service for reference points of all virtual machines of a collection",
         }
     }
 

@@ -8,8 +8,9 @@ use super::collection_service::{CollectionManagement, CollectionSnapshotService}
 use super::collections::{Collections, SnapshotCollections};
 use super::computer_system::{ComputerSystemMethods, ComputerSystems};
 use super::element::{
-    COMPUTER_SYSTEM, JOB, MANAGEMENT_COLLECTION, PROFILE, REDUNDANCY_SET, RESOURCE_DATA, SETTING_DATA,
-    SNAPSHOT_COLLECTION, STORAGE_DATA, SYSTEM_COLLECTION,
+    COMPUTER_SYSTEM, EXPORT_SETTINGS, JOB, MANAGEMENT_COLLECTION, PROFILE, REDUNDANCY_SET, REFERENCE_POINT,
+    REFERENCE_POINT_COLLECTION, RESOURCE_DATA, SETTING_DATA, SNAPSHOT_COLLECTION, SNAPSHOT_OUTCOME, STORAGE_DATA,
+    SYSTEM_COLLECTION,
 };
 use super::family::{Family, Instances};
 use super::identify::Identify;
@@ -17,8 +18,11 @@ use super::job::Jobs;
 use super::job_methods::JobMethods;
 use super::management_service::ManagementService;
 use super::records::{Capability, Service};
+use super::reference_point_service::{CollectionReferencePointService, ReferencePointService};
+use super::reference_points::{ExportSettingData, ReferencePointCollections, ReferencePoints};
 use super::scope::{CLUSTER_NAMESPACE, HOST_NAMESPACE, INTEROP_NAMESPACE, OMI_NAMESPACE, Shared};
 use super::setting_data::SettingData;
+use super::snapshot_outcome::SnapshotOutcomes;
 use super::snapshot_service::SnapshotService;
 use super::{devices, links, services};
 use crate::cim::{CimError, CimStatus, Schema};
@@ -26,7 +30,7 @@ use crate::cimom::{MethodProvider, ProviderRegistry};
 use crate::engine::{CollectionKind, Engine, Gate};
 
 /// The associations of both virtualization namespaces.
-static COMMON: [&Association; 14] = [
+static COMMON: [&Association; 16] = [
     &links::SNAPSHOT_OF_SYSTEM,
     &links::MOST_CURRENT,
     &links::PARENT_CHILD,
@@ -40,11 +44,19 @@ static COMMON: [&Association; 14] = [
     &links::COLLECTED_COLLECTIONS,
     &links::COLLECTED_SNAPSHOTS,
     &links::SNAPSHOT_OF_COLLECTION,
+    &links::COLLECTED_POINTS,
+    &links::POINTS_OF_COLLECTION,
     &links::CONFORMS,
 ];
 
 /// The associations a single host has and a cluster has not.
-static HOST_ONLY: [&Association; 3] = [&links::LAST_APPLIED, &links::SETTING_COMPONENT, &links::ELEMENT_CAPABILITIES];
+static HOST_ONLY: [&Association; 5] = [
+    &links::LAST_APPLIED,
+    &links::SETTING_COMPONENT,
+    &links::ELEMENT_CAPABILITIES,
+    &links::POINT_OF_SYSTEM,
+    &links::EXPORT_SETTINGS,
+];
 
 /// The associations a cluster has and a single host has not.
 static CLUSTER_ONLY: [&Association; 3] =
@@ -126,8 +138,11 @@ impl<'r> Namespace<'r> {
         self.family(SYSTEM_COLLECTION, Collections::new(shared.class(SYSTEM_COLLECTION)?, machines)?);
         self.family(MANAGEMENT_COLLECTION, Collections::new(shared.class(MANAGEMENT_COLLECTION)?, groups)?);
         self.family(SNAPSHOT_COLLECTION, SnapshotCollections::new(shared.class(SNAPSHOT_COLLECTION)?)?);
+        self.family(REFERENCE_POINT, ReferencePoints::new(shared.class(REFERENCE_POINT)?)?);
+        let point_collections = ReferencePointCollections::new(shared.class(REFERENCE_POINT_COLLECTION)?)?;
+        self.family(REFERENCE_POINT_COLLECTION, point_collections);
         self.family(PROFILE, services::profiles(shared.class(PROFILE)?)?);
-        for service in Service::ALL {
+        for service in Service::all_in(&shared.schema) {
             let class = service.class_name();
             self.family(class, services::service(shared.class(class)?, service, host)?);
         }
@@ -145,6 +160,12 @@ impl<'r> Namespace<'r> {
         for class in [STORAGE_DATA, RESOURCE_DATA] {
             self.family(class, devices::family(&shared, class)?);
         }
+        self.family(SNAPSHOT_OUTCOME, SnapshotOutcomes::new(shared.class(SNAPSHOT_OUTCOME)?)?);
+        self.family(EXPORT_SETTINGS, ExportSettingData::new(shared.class(EXPORT_SETTINGS)?)?);
+        let points = ReferencePointService { shared: Arc::clone(&shared) };
+        self.methods(Service::ReferencePoints.class_name(), points);
+        let collection_points = CollectionReferencePointService { shared: Arc::clone(&shared) };
+        self.methods(Service::CollectionReferencePoints.class_name(), collection_points);
         for capability in Capability::ALL {
             let class = capability.class_name();
             self.family(class, services::capability(shared.class(class)?, capability, &shared)?);

@@ -69,6 +69,7 @@ pub(super) fn capability(
             .set("MaxElementNameLen", 100_u16)
             .set("RequestedStatesSupported", states)
             .set("SynchronousMethodsSupported", [6_u16, 32784, 32797])
+            .set("AsynchronousMethodsSupported", [32778_u16])
             .set("VirtualSystemTypesSupported", ["Microsoft:Hyper-V:SubType:2"]),
         Capability::System => builder
             .set("ElementNameEditSupported", true)

@@ -11,6 +11,7 @@ use super::generated::{
     VirtualSystemSnapshotServiceConvertToReferencePointInput, VirtualSystemSnapshotServiceCreateSnapshotInput,
     VirtualSystemSnapshotServiceDestroySnapshotInput,
 };
+use super::reference_point_service::no_settings;
 use super::scope::{Scope, Shared};
 use super::snapshot_settings::snapshot_settings;
 use crate::cim::{CimError, ClassDeclaration, MethodDeclaration, ObjectPath};
@@ -98,10 +99,12 @@ async fn clear_state(scope: &Scope, arguments: MethodArguments, user: &Principal
     Ok(accepted(scope, &scope.shared.engine.clear_snapshot_state(snapshot, user).await?))
 }
 
-/// A back-end without change tracking refuses with 32770; the reason is logged where refusals become numbers.
+/// A back-end without change tracking refuses with 32770; the reason is logged where refusals become numbers. Settings
+/// that say something are refused.
 async fn convert(scope: &Scope, arguments: MethodArguments, user: &Principal) -> Result<MethodResult, Refusal> {
     let input = VirtualSystemSnapshotServiceConvertToReferencePointInput::from_arguments(arguments);
     let snapshot = arguments::snapshot(scope, input.affected_snapshot.as_deref())?;
+    no_settings(scope, &input.reference_point_settings)?;
     Ok(accepted(scope, &scope.shared.engine.convert_to_reference_point(snapshot, user).await?))
 }
 

@@ -62,7 +62,7 @@ impl Given {
     }
 
     /// Whether the instance is of exactly the class.
-    fn is_exactly(&self, class: &str) -> bool {
+    pub(super) fn is_exactly(&self, class: &str) -> bool {
         *self.instance.class().name() == class
     }
 
@@ -77,6 +77,12 @@ impl Given {
             CimValue::String(text) => Some(text),
             _ => None,
         }
+    }
+
+    /// Given texts; none when the list was left out.
+    pub(super) fn texts(&self, name: &str) -> Vec<String> {
+        let items = self.get(name).and_then(CimValue::as_array).unwrap_or_default();
+        items.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect()
     }
 
     /// A given number of sixteen bits or less.

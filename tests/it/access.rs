@@ -15,9 +15,10 @@ use wsnapd::backend::{
 use wsnapd::cim::{CimInstance, CimValue, ObjectPath};
 use wsnapd::cimom::{AssociationFilter, CallContext, ObjectManager, Polymorphism, ProviderRegistry};
 use wsnapd::engine::{
-    CancelMode, CollectionChange, CollectionKind, CreateGroupSnapshot, CreateSnapshot, CreateVolumeSnapshot,
-    DefineCollection, Engine, EngineError, EngineOptions, Gate, GroupSnapshotType, Outcome, RequestedState,
-    SnapshotSettings, SnapshotType, SqliteStore, SystemChange, VolumeOutcome,
+    CancelMode, CollectionChange, CollectionKind, ConsistencyLevel, CreateGroupSnapshot, CreateSnapshot,
+    CreateVolumeSnapshot, DefineCollection, Engine, EngineError, EngineOptions, ExportSettings, Gate,
+    GroupSnapshotType, Outcome, RequestedState, SnapshotSettings, SnapshotType, SqliteStore, SystemChange,
+    VolumeOutcome,
 };
 use wsnapd::providers::{self, ProviderOptions, storage};
 use wsnapd::time::{Clock, Guid, ManualClock, SequentialIds};
@@ -151,6 +152,15 @@ impl World {
                 CreateGroupSnapshot { collection: guid(id), snapshot_type: GroupSnapshotType::Standard, settings };
             self.wait(self.engine.create_group_snapshot(request, "setup").await).await;
         }
+        for id in [WEB, WEB2, HIDDEN] {
+            let tracked = SystemChange { incremental_backup: Some(true), ..SystemChange::default() };
+            self.engine.modify_system(guid(id), tracked).await.unwrap();
+            self.wait(self.engine.create_reference_point(guid(id), ConsistencyLevel::Crash, "setup").await).await;
+        }
+        for id in [FRONT, HIDDEN_ALL] {
+            let made = self.engine.create_group_reference_point(guid(id), ConsistencyLevel::Crash, "setup").await;
+            self.wait(made).await;
+        }
         let (pool1, source) = (self.pool("pool1"), self.volume("far-vol"));
         for target_pool in [Some(pool1), None] {
             let name = if target_pool.is_some() { "brought" } else { "hidden-copy" };
@@ -196,6 +206,9 @@ impl World {
         full.snapshots().for_each(|one| add(one.id, seen.snapshot(one.id).is_some()));
         full.collections().for_each(|one| add(one.id, seen.collection(one.id).is_some()));
         full.snapshot_collections().for_each(|one| add(one.id, seen.snapshot_collection(one.id).is_some()));
+        full.reference_points().for_each(|one| add(one.id, seen.reference_point(one.id).is_some()));
+        full.reference_point_collections()
+            .for_each(|one| add(one.id, seen.reference_point_collection(one.id).is_some()));
         full.pools().for_each(|one| add(one.id, seen.pool(one.id).is_some()));
         full.volumes().for_each(|one| add(one.id, seen.volume(one.id).is_some()));
         full.jobs().for_each(|one| add(one.id, seen.job(one.id).is_some()));
@@ -371,6 +384,18 @@ async fn commands(world: &World, bob: &Principal, hidden: bool) -> Vec<(&'static
     let volume = CreateVolumeSnapshot { source, name: None, target_pool: hidden.then(|| world.pool("hidden-pool")) };
     let create = CreateSnapshot { system, snapshot_type: SnapshotType::Disk, settings: settings() };
     let (operator, administrator) = (Role::Operator, Role::Administrator);
+    let point = full.reference_points_of(system).next().map_or(guid(0xBAD), |point| point.id);
+    let points = full.reference_point_collections_of(collection).next().map_or(guid(0xBAD), |set| set.id);
+    let crash = ConsistencyLevel::Crash;
+    let export = |base| ExportSettings {
+        directory: "/nonexistent/export".into(),
+        subdirectories: false,
+        disks: true,
+        memory: false,
+        excluded_disks: Vec::new(),
+        base,
+        intent: wsnapd::engine::BackupIntent::PreserveChain,
+    };
     let other = if hidden { guid(HIDDEN) } else { guid(WEB) };
     vec![
         ("create-snapshot", operator, gate.create_snapshot(create, bob).await.map(drop)),
@@ -379,6 +404,13 @@ async fn commands(world: &World, bob: &Principal, hidden: bool) -> Vec<(&'static
         ("create-group", operator, gate.create_group_snapshot(group, bob).await.map(drop)),
         ("create-volume", operator, gate.create_volume_snapshot(volume, bob).await.map(drop)),
         ("cancel", operator, gate.cancel_job(job, CancelMode::Terminate, bob).await.map(drop)),
+        ("create-point", operator, gate.create_reference_point(system, crash, bob).await.map(drop)),
+        ("create-points", operator, gate.create_group_reference_point(collection, crash, bob).await.map(drop)),
+        ("convert-group", operator, gate.convert_group_to_reference_point(set, bob).await.map(drop)),
+        ("export", administrator, gate.export_snapshot(snapshot, export(None), bob).await.map(drop)),
+        ("export-group", administrator, gate.export_group_snapshot(set, export(None), bob).await.map(drop)),
+        ("destroy-point", administrator, gate.destroy_reference_point(point, bob).await.map(drop)),
+        ("destroy-points", administrator, gate.destroy_group_reference_point(points, bob).await.map(drop)),
         ("modify-machine", administrator, gate.modify_system(system, SystemChange::default(), bob).await),
         ("apply-snapshot", administrator, gate.apply_snapshot(snapshot, bob).await.map(drop)),
         ("clear-state", administrator, gate.clear_snapshot_state(snapshot, bob).await.map(drop)),
@@ -428,6 +460,19 @@ async fn a_command_on_something_out_of_scope_finds_nothing_and_changes_nothing()
     let add = CollectionChange::Add(guid(HIDDEN));
     let added = world.gate.change_collection(guid(FRONT), add, &bob).await;
     assert!(matches!(added, Err(EngineError::NoSuchSystem(_))), "{added:?}");
+    let base = Some(before.reference_points_of(guid(HIDDEN)).next().map_or(guid(0xBAD), |point| point.id));
+    let snapshot = before.snapshots_of(guid(WEB)).next().unwrap().id;
+    let settings = ExportSettings {
+        directory: "/nonexistent/export".into(),
+        subdirectories: false,
+        disks: true,
+        memory: false,
+        excluded_disks: Vec::new(),
+        base,
+        intent: wsnapd::engine::BackupIntent::PreserveChain,
+    };
+    let exported = world.gate.export_snapshot(snapshot, settings, &bob).await;
+    assert!(matches!(exported, Err(EngineError::NoSuchReferencePoint(_))), "{exported:?}");
     // What would change something outside, or leave the scope.
     let destroyed = world.gate.destroy_collection(guid(FRONT), &bob).await;
     assert!(matches!(destroyed, Err(EngineError::AccessDenied(_))), "it lies in a hidden one: {destroyed:?}");

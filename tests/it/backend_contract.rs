@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use wsnapd::backend::{
-    ApplyRequest, BoxFuture, Cause, DestroyRequest, Hypervisor, Interrupted, Journal, JournalStep, MachineState,
-    Operation, PowerAction, Progress, Quiesce, Recovery, SimulatedHypervisor, SnapshotOutcome, SnapshotRequest,
-    StepControl,
+    ApplyRequest, BoxFuture, Cause, DestroyRequest, ExportMember, ExportRequest, Hypervisor, Interrupted, Journal,
+    JournalStep, MachineState, Operation, PowerAction, Progress, Quiesce, Recovery, SimulatedHypervisor,
+    SnapshotOutcome, SnapshotRequest, StepControl, TrackingRequest,
 };
 use wsnapd::time::Guid;
 
@@ -78,6 +78,8 @@ fn requests(snapshots: &[(u64, u64)]) -> Vec<SnapshotRequest> {
         quiesce: Quiesce::Never,
         copy_backup: false,
         ignore_non_snapshottable: false,
+        change_tracking: false,
+        without_data: false,
     };
     snapshots.iter().map(request).collect()
 }
@@ -99,6 +101,7 @@ fn destructions(outcomes: &[SnapshotOutcome]) -> Vec<DestroyRequest> {
         machine: outcome.machine,
         snapshot: outcome.snapshot,
         files: outcome.disks.iter().map(|disk| disk.file.clone()).collect(),
+        tracking: outcome.tracking.clone(),
         disks: outcome.disks.clone(),
         referenced: Arc::default(),
     };
@@ -225,18 +228,115 @@ async fn promises_are_kept(subject: Subject) {
         Ok(state) => assert!(can.power && state == MachineState::Running),
         Err(error) => assert!(!can.power && matches!(error.cause, Cause::NotSupported(_)), "{error}"),
     }
-    let request = DestroyRequest {
-        machine: guid(WEB),
-        snapshot: guid(1),
-        files: Vec::new(),
-        disks: Vec::new(),
-        referenced: Arc::default(),
-    };
-    let converted = subject.hypervisor.convert_to_reference_point(&request).await;
-    assert_eq!(converted.is_ok(), can.reference_points);
+    tracking_is_as_promised(&subject).await;
     let unknown = subject.hypervisor.create_snapshots(&requests(&[(0xDEAD, 1)]), &control).await.unwrap_err();
     assert!(matches!(unknown.cause, Cause::Unreachable(_)), "{unknown}");
     subject.nothing_is_left().await;
+}
+
+/// Where changes are tracked a snapshot becomes a reference point and leaves nothing but its tracking; elsewhere each
+/// call says that it cannot.
+async fn tracking_is_as_promised(subject: &Subject) {
+    let (can, control) = (subject.hypervisor.capabilities(), StepControl::detached());
+    let wanted: Vec<SnapshotRequest> = requests(&[(WEB, 1), (DB, 2)])
+        .into_iter()
+        .map(|request| SnapshotRequest { change_tracking: true, ..request })
+        .collect();
+    let created = subject.hypervisor.create_snapshots(&wanted, &control).await;
+    if !can.reference_points {
+        let mut errors = vec![created.unwrap_err()];
+        errors.push(subject.hypervisor.convert_to_reference_points(&[], &control).await.unwrap_err());
+        errors.push(subject.hypervisor.destroy_reference_points(&[], &control).await.unwrap_err());
+        assert!(errors.iter().all(|error| matches!(error.cause, Cause::NotSupported(_))), "{errors:?}");
+        return;
+    }
+    let outcomes = created.unwrap();
+    let tracking = |outcome: &SnapshotOutcome| TrackingRequest {
+        machine: outcome.machine,
+        snapshot: outcome.snapshot,
+        disks: outcome.tracking.clone(),
+    };
+    let points: Vec<TrackingRequest> = outcomes.iter().map(tracking).collect();
+    assert_eq!(points.iter().map(|point| point.disks.len()).collect::<Vec<_>>(), [1, 2]);
+    assert!(points.iter().flat_map(|point| &point.disks).all(|disk| !disk.identifier.is_empty()));
+    let lost = |points: Vec<TrackingRequest>| async move { subject.hypervisor.verify_reference_points(&points).await };
+    assert_eq!(lost(points.clone()).await, BTreeSet::new());
+    // A step that is refused leaves the snapshots whole.
+    let (_, refusing) = recorded(Some(0));
+    let refused = subject.hypervisor.convert_to_reference_points(&destructions(&outcomes), &refusing).await;
+    assert!(refused.unwrap_err().is_cancelled());
+    let files: Vec<PathBuf> =
+        outcomes.iter().flat_map(|outcome| &outcome.disks).map(|disk| disk.file.clone()).collect();
+    assert!(subject.hypervisor.missing_files(&files).await.is_empty());
+    let convert = Operation::Convert(destructions(&outcomes));
+    assert_eq!(subject.hypervisor.recover(&convert, &[]).await.unwrap(), Recovery::RolledBack);
+    for _ in 0..2 {
+        subject.hypervisor.convert_to_reference_points(&destructions(&outcomes), &control).await.unwrap();
+        let recovered = subject.hypervisor.recover(&convert, &[JournalStep::Removing]).await.unwrap();
+        assert_eq!(recovered, Recovery::Finished(Vec::new()));
+    }
+    assert_eq!(subject.hypervisor.missing_files(&files).await.len(), files.len());
+    assert_eq!(lost(points.clone()).await, BTreeSet::new());
+    let (first, second) = points.split_at(1);
+    let end = Operation::DestroyReferencePoints(first.to_vec());
+    for _ in 0..2 {
+        subject.hypervisor.destroy_reference_points(first, &control).await.unwrap();
+        let recovered = subject.hypervisor.recover(&end, &[JournalStep::Removing]).await.unwrap();
+        assert_eq!(recovered, Recovery::Finished(Vec::new()));
+    }
+    assert_eq!(lost(points.clone()).await, [guid(1)].into());
+    let refused = subject.hypervisor.convert_to_reference_points(&destructions(&outcomes), &control).await;
+    assert!(refused.is_err(), "one of two has no tracking");
+    assert_eq!(subject.hypervisor.remove_stale_tracking(&[guid(2)].into()).await.unwrap(), 0);
+    assert_eq!(subject.hypervisor.remove_stale_tracking(&BTreeSet::new()).await.unwrap(), 1);
+    assert_eq!(lost(second.to_vec()).await, [guid(2)].into());
+}
+
+/// An export is whole or not there, whatever becomes of it on the way.
+async fn exports_are_whole_or_not_there(subject: Subject) {
+    subject.write("one");
+    let outcomes = subject.create(&[(WEB, 1), (DB, 2)]).await;
+    subject.write("two");
+    let allowed = subject.site.directory.path().join("exports");
+    std::fs::create_dir(&allowed).unwrap();
+    let member = |outcome: &SnapshotOutcome| ExportMember {
+        machine: outcome.machine,
+        snapshot: outcome.snapshot,
+        subdirectory: Some(format!("machine {}", outcome.disks.len())),
+        disks: outcome.disks.clone(),
+        memory: None,
+        tracking: outcome.tracking.clone(),
+        base: None,
+        configuration: "about it".to_owned(),
+    };
+    let request = ExportRequest {
+        operation: guid(0xF00D),
+        allowed: vec![allowed.clone()],
+        directory: allowed.join("backup"),
+        members: outcomes.iter().map(member).collect(),
+    };
+    for refuse in 0..2 {
+        let (recorder, refusing) = recorded(Some(refuse));
+        assert!(subject.hypervisor.export_snapshots(&request, &refusing).await.unwrap_err().is_cancelled());
+        assert_eq!(std::fs::read_dir(&allowed).unwrap().count(), 0);
+        let steps = recorder.steps.lock().unwrap().clone();
+        let operation = Operation::Export(request.clone());
+        let recovered = subject.hypervisor.recover(&operation, &steps[..refuse]).await.unwrap();
+        assert_eq!(recovered, Recovery::RolledBack);
+    }
+    let (recorder, control) = recorded(None);
+    subject.hypervisor.export_snapshots(&request, &control).await.unwrap();
+    let steps = recorder.steps.lock().unwrap().clone();
+    let recovered = subject.hypervisor.recover(&Operation::Export(request.clone()), &steps).await.unwrap();
+    assert_eq!(recovered, Recovery::Finished(Vec::new()));
+    let read = |path: &str| std::fs::read_to_string(request.directory.join(path)).unwrap();
+    assert_eq!(read("machine 1/web-root.raw"), "web-root one");
+    assert_eq!(read("machine 2/db-data.raw"), "db-data one");
+    assert_eq!(read("machine 2/machine.json"), "about it");
+    assert_eq!(std::fs::read_dir(&allowed).unwrap().count(), 1);
+    let again = subject.hypervisor.export_snapshots(&request, &StepControl::detached()).await.unwrap_err();
+    assert!(matches!(again.cause, Cause::NotAllowed(_)), "{again}");
+    assert_eq!(read("machine 1/web-root.raw"), "web-root one");
 }
 
 #[tokio::test]
@@ -246,6 +346,7 @@ async fn files_keep_the_contract() {
     recovery_finishes_or_undoes(Subject::files).await;
     orphans_go_and_owned_data_stays(Subject::files()).await;
     promises_are_kept(Subject::files()).await;
+    exports_are_whole_or_not_there(Subject::files()).await;
 }
 
 #[tokio::test]
@@ -255,4 +356,5 @@ async fn the_simulated_host_keeps_the_contract() {
     recovery_finishes_or_undoes(Subject::simulated).await;
     orphans_go_and_owned_data_stays(Subject::simulated()).await;
     promises_are_kept(Subject::simulated()).await;
+    exports_are_whole_or_not_there(Subject::simulated()).await;
 }

@@ -136,7 +136,7 @@ async fn every_refusal_has_its_error() {
         (refused(engine.destroy_snapshot_tree(gone, USER).await.map(drop)), "NoSuchSnapshot"),
         (refused(engine.clear_snapshot_state(gone, USER).await.map(drop)), "NoSuchSnapshot"),
         (refused(engine.convert_to_reference_point(gone, USER).await.map(drop)), "NoSuchSnapshot"),
-        (refused(engine.convert_to_reference_point(snapshot, USER).await.map(drop)), "NotSupported"),
+        (refused(engine.convert_to_reference_point(snapshot, USER).await.map(drop)), "InvalidParameter"),
         (refused(engine.modify_system(gone, SystemChange::default()).await), "NoSuchSystem"),
         (refused(engine.modify_system(guid(WEB), rename).await), "InvalidParameter"),
         (refused(engine.modify_snapshot(gone, None, None).await), "NoSuchSnapshot"),

@@ -16,12 +16,19 @@ use wsnapd::time::{Guid, Timestamp};
 use crate::engine_support::{DB, SHOP, Site, USER, WEB, creation, guid, job_of, made, take, wait};
 
 /// Lets some commits pass and then never answers again, as if the process were gone.
-struct DyingStore {
+pub(crate) struct DyingStore {
     store: Arc<SqliteStore>,
-    commits_left: AtomicUsize,
+    pub(crate) commits_left: AtomicUsize,
     /// The last commit still becomes durable, only its answer is lost.
     answer_lost: bool,
-    died: Notify,
+    pub(crate) died: Notify,
+}
+
+impl DyingStore {
+    /// A store that lives until `commits_left` is set.
+    pub(crate) fn new(store: Arc<SqliteStore>, answer_lost: bool) -> Self {
+        Self { store, commits_left: AtomicUsize::new(usize::MAX), answer_lost, died: Notify::new() }
+    }
 }
 
 impl Store for DyingStore {
@@ -114,12 +121,7 @@ fn unfinished(directory: &Path) -> Vec<PathBuf> {
 
 /// Runs a scenario until the store dies; true if it ended before.
 async fn run_until_death(site: &Site, scenario: Scenario, commits: usize, answer_lost: bool, first: Guid) -> bool {
-    let store = Arc::new(DyingStore {
-        store: site.store().await,
-        commits_left: AtomicUsize::new(usize::MAX),
-        answer_lost,
-        died: Notify::new(),
-    });
+    let store = Arc::new(DyingStore::new(site.store().await, answer_lost));
     let watched: Arc<dyn Store> = Arc::<DyingStore>::clone(&store);
     let engine = Engine::open(site.options(site.files(), watched)).await.unwrap();
     store.commits_left.store(commits, Ordering::SeqCst);
@@ -250,12 +252,7 @@ async fn group_destruction_survives_death_at_each_record() {
 #[tokio::test]
 async fn jobs_that_waited_run_after_the_restart() {
     let site = Site::new();
-    let store = Arc::new(DyingStore {
-        store: site.store().await,
-        commits_left: AtomicUsize::new(usize::MAX),
-        answer_lost: false,
-        died: Notify::new(),
-    });
+    let store = Arc::new(DyingStore::new(site.store().await, false));
     let watched: Arc<dyn Store> = Arc::<DyingStore>::clone(&store);
     let engine = Engine::open(site.options(site.files(), watched)).await.unwrap();
     // The record of the job passes, the one that it begins does not.

@@ -39,6 +39,9 @@ async fn start(engine: &Engine, call: SimulatedCall, snapshot: Guid) -> Guid {
         SimulatedCall::ChangeState => {
             job_of(engine.request_state_change(guid(WEB), RequestedState::Enabled, USER).await)
         }
+        SimulatedCall::Convert | SimulatedCall::DestroyReferencePoints | SimulatedCall::Export => {
+            unreachable!("tested with reference points")
+        }
     }
 }
 

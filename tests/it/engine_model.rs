@@ -6,10 +6,12 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use wsnapd::backend::{Fault, SimulatedCall, SimulatedHypervisor};
 use wsnapd::engine::{
-    CreateGroupSnapshot, Engine, GroupSnapshotType, JobState, SnapshotKind, SnapshotSettings, SnapshotType,
+    ConsistencyLevel, CreateGroupSnapshot, Engine, GroupSnapshotType, JobState, SnapshotKind, SnapshotSettings,
+    SnapshotType,
 };
 use wsnapd::time::Guid;
 
+use crate::engine_reference_points::track_all;
 use crate::engine_support::{DB, SHOP, Site, USER, WEB, creation, guid, job_of, made, wait};
 
 const MACHINES: [(u64, &str); 2] = [(WEB, "web-root"), (DB, "db-root")];
@@ -22,6 +24,9 @@ enum Command {
     Apply(usize),
     Destroy(usize),
     DestroyTree(usize),
+    Convert(usize),
+    CreatePoint(usize),
+    DestroyPoint(usize),
     /// The next creation fails.
     Fail,
 }
@@ -34,6 +39,9 @@ fn command() -> impl Strategy<Value = Command> {
         3 => (0..16_usize).prop_map(Command::Apply),
         2 => (0..16_usize).prop_map(Command::Destroy),
         1 => (0..16_usize).prop_map(Command::DestroyTree),
+        3 => (0..16_usize).prop_map(Command::Convert),
+        1 => (0..2_usize).prop_map(Command::CreatePoint),
+        1 => (0..16_usize).prop_map(Command::DestroyPoint),
         1 => Just(Command::Fail),
     ]
 }
@@ -45,6 +53,16 @@ struct Taken {
     recovery: bool,
     content: Vec<u8>,
     set: Option<Guid>,
+    /// All changes since are known.
+    tracked: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Point {
+    machine: usize,
+    /// The tracking it stands for.
+    snapshot: Guid,
+    valid: bool,
 }
 
 /// What must be true.
@@ -53,6 +71,8 @@ struct Model {
     /// In the order of their creation.
     order: Vec<Guid>,
     snapshots: BTreeMap<Guid, Taken>,
+    /// In the order of their creation.
+    points: Vec<(Guid, Point)>,
     content: [Vec<u8>; 2],
     current: [Option<Guid>; 2],
     applied: [Option<Guid>; 2],
@@ -66,7 +86,7 @@ impl Model {
 
     fn take(&mut self, id: Guid, machine: usize, recovery: bool, set: Option<Guid>) {
         let (parent, content) = (self.current[machine], self.content[machine].clone());
-        self.snapshots.insert(id, Taken { machine, parent, recovery, content, set });
+        self.snapshots.insert(id, Taken { machine, parent, recovery, content, set, tracked: recovery });
         self.order.push(id);
         if !recovery {
             self.current[machine] = Some(id);
@@ -83,6 +103,20 @@ impl Model {
             self.current[gone.machine] = gone.parent;
         }
         self.applied[gone.machine] = self.applied[gone.machine].filter(|applied| *applied != id);
+    }
+
+    fn pick_point(&self, index: usize) -> Option<Guid> {
+        (!self.points.is_empty()).then(|| self.points[index % self.points.len()].0)
+    }
+
+    /// The content of the machine was replaced.
+    fn forget_changes(&mut self, machine: usize) {
+        for (_, point) in self.points.iter_mut().filter(|(_, point)| point.machine == machine) {
+            point.valid = false;
+        }
+        for taken in self.snapshots.values_mut().filter(|taken| taken.machine == machine) {
+            taken.tracked = false;
+        }
     }
 
     fn tree(&self, root: Guid) -> Vec<Guid> {
@@ -131,12 +165,25 @@ impl Pair {
                 self.model.content[taken.machine] = taken.content;
                 self.model.current[taken.machine] = Some(id);
                 self.model.applied[taken.machine] = Some(id);
+                self.model.forget_changes(taken.machine);
             }
             Command::Destroy(index) => {
                 let Some(id) = self.model.pick(index) else { return };
                 let job = job_of(self.engine.destroy_snapshot(id, USER).await);
                 assert_eq!(wait(&self.engine, job).await.state, JobState::Completed);
                 self.model.remove(id);
+            }
+            Command::Convert(index) => {
+                if let Some(id) = self.model.pick(index) {
+                    self.convert(id).await;
+                }
+            }
+            Command::CreatePoint(machine) => self.create_point(machine).await,
+            Command::DestroyPoint(index) => {
+                let Some(id) = self.model.pick_point(index) else { return };
+                let job = job_of(self.engine.destroy_reference_point(id, USER).await);
+                assert_eq!(wait(&self.engine, job).await.state, JobState::Completed);
+                self.model.points.retain(|(point, _)| *point != id);
             }
             Command::DestroyTree(index) => {
                 let Some(id) = self.model.pick(index) else { return };
@@ -150,6 +197,34 @@ impl Pair {
                     self.model.remove(id);
                 }
             }
+        }
+    }
+
+    async fn convert(&mut self, id: Guid) {
+        let taken = self.model.snapshots[&id].clone();
+        let outcome = self.engine.convert_to_reference_point(id, USER).await;
+        if !taken.recovery {
+            assert!(outcome.is_err());
+            return;
+        }
+        let job = wait(&self.engine, job_of(outcome)).await;
+        if !taken.tracked {
+            assert_eq!(job.state, JobState::Exception);
+            return;
+        }
+        self.model.remove(id);
+        self.model.points.push((made(&job), Point { machine: taken.machine, snapshot: id, valid: true }));
+    }
+
+    async fn create_point(&mut self, machine: usize) {
+        let system = guid(MACHINES[machine].0);
+        let outcome = self.engine.create_reference_point(system, ConsistencyLevel::Unknown, USER).await;
+        let job = wait(&self.engine, job_of(outcome)).await;
+        if std::mem::take(&mut self.model.fails) {
+            assert_eq!(job.state, JobState::Exception);
+        } else {
+            let id = made(&job);
+            self.model.points.push((id, Point { machine, snapshot: id, valid: true }));
         }
     }
 
@@ -196,6 +271,16 @@ impl Pair {
             let expected = self.model.order.iter().filter(|id| self.model.snapshots[id].parent == Some(snapshot.id));
             assert!(children.iter().eq(expected));
         }
+        let mut points: Vec<_> = view.reference_points().cloned().collect();
+        points.sort_by_key(|point| point.sequence);
+        assert_eq!(points.len(), self.model.points.len());
+        for (point, (id, expected)) in points.iter().zip(&self.model.points) {
+            let found = (point.id, point.system, point.snapshot, point.valid);
+            assert_eq!(found, (*id, guid(MACHINES[expected.machine].0), expected.snapshot, expected.valid));
+        }
+        let tracking = self.model.points.iter().map(|(_, point)| point.snapshot);
+        let recovery = self.model.snapshots.iter().filter(|(_, taken)| taken.recovery).map(|(id, _)| *id);
+        assert_eq!(self.host.held_tracking(), tracking.chain(recovery).collect::<BTreeSet<_>>());
         let held: BTreeSet<Guid> = self.model.order.iter().copied().collect();
         assert_eq!(self.host.held_snapshots(), held);
         let sets: BTreeSet<Guid> = self.model.snapshots.values().filter_map(|taken| taken.set).collect();
@@ -219,6 +304,7 @@ proptest! {
             let site = Site::new();
             let host = site.simulated();
             let engine = site.open_forgetful(Arc::<SimulatedHypervisor>::clone(&host)).await;
+            track_all(&engine).await;
             let mut pair = Pair { host, engine, model: Model::default() };
             for command in &commands {
                 pair.run(command).await;

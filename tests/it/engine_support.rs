@@ -128,17 +128,9 @@ impl Site {
     }
 
     pub(crate) async fn store(&self) -> Arc<SqliteStore> {
-        // A store that was just dropped lets go of its file as soon as its last call is done.
-        for _ in 0..200 {
-            match SqliteStore::open(&self.directory.path().join("wsnapd.db")) {
-                Ok(store) => return Arc::new(store),
-                Err(StoreError::Held(_)) => {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-                Err(error) => panic!("{error}"),
-            }
-        }
-        panic!("the store is still held");
+        // A store that was just dropped lets go of its file as soon as its last call is done; it is waited for.
+        let path = self.directory.path().join("wsnapd.db");
+        Arc::new(tokio::task::spawn_blocking(move || SqliteStore::open(&path)).await.unwrap().unwrap())
     }
 
     pub(crate) fn options(&self, hypervisor: Arc<dyn Hypervisor>, store: Arc<dyn Store>) -> EngineOptions {

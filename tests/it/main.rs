@@ -31,11 +31,15 @@ mod engine_commands;
 #[cfg(test)]
 mod engine_crash;
 #[cfg(test)]
+mod engine_crash_points;
+#[cfg(test)]
 mod engine_failures;
 #[cfg(test)]
 mod engine_kill;
 #[cfg(test)]
 mod engine_model;
+#[cfg(test)]
+mod engine_reference_points;
 #[cfg(test)]
 mod engine_support;
 #[cfg(test)]
@@ -61,9 +65,15 @@ mod providers_instances;
 #[cfg(test)]
 mod providers_links;
 #[cfg(test)]
+mod providers_reference_points;
+#[cfg(test)]
 mod providers_support;
 #[cfg(test)]
 mod providers_workflows;
+#[cfg(test)]
+mod qemu_layers;
+#[cfg(test)]
+mod qemu_overlay;
 #[cfg(test)]
 mod qemu_peer;
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub(crate) struct Host {
     pub(crate) engine: Arc<Engine>,
     pub(crate) machines: Arc<SimulatedHypervisor>,
     pub(crate) clock: Arc<ManualClock>,
-    _directory: TempDir,
+    pub(crate) directory: TempDir,
 }
 
 pub(crate) fn schema() -> Arc<Schema> {
@@ -89,6 +89,7 @@ impl Host {
 
     async fn with(definitions: Vec<MachineDefinition>) -> Self {
         let directory = TempDir::new().unwrap();
+        std::fs::create_dir(directory.path().join("exports")).unwrap();
         let members = definitions.iter().map(|definition| definition.id).collect();
         let machines = Arc::new(SimulatedHypervisor::new(definitions));
         let clock = Arc::new(ManualClock::new("2026-11-21T14:05:09Z".parse().unwrap()));
@@ -97,6 +98,7 @@ impl Host {
             host_name: HOST.to_owned(),
             collections: vec![CollectionDefinition { name: "shop".to_owned(), id: guid(SHOP), members }],
             queue_limit: 2,
+            export_directories: vec![directory.path().join("exports")],
             ..EngineOptions::new(
                 store,
                 Arc::<SimulatedHypervisor>::clone(&machines),
@@ -112,7 +114,7 @@ impl Host {
         register(&mut registry, &schema(), &engine, &names).unwrap();
         assert_eq!(registry.unknown_classes(&schema()), Vec::<String>::new());
         let manager = ObjectManager::new(schema(), registry);
-        Self { manager, engine, machines, clock, _directory: directory }
+        Self { manager, engine, machines, clock, directory }
     }
 
     pub(crate) fn context(&self, namespace: &str) -> CallContext {
@@ -298,6 +300,14 @@ pub(crate) fn management_service(namespace: &str) -> ObjectPath {
 
 pub(crate) fn collection_snapshot_service(namespace: &str) -> ObjectPath {
     service(namespace, "Msvm_CollectionSnapshotService")
+}
+
+pub(crate) fn reference_point_service(namespace: &str) -> ObjectPath {
+    service(namespace, "Msvm_VirtualSystemReferencePointService")
+}
+
+pub(crate) fn collection_reference_point_service(namespace: &str) -> ObjectPath {
+    service(namespace, "Msvm_CollectionReferencePointService")
 }
 
 pub(crate) fn collection_service(namespace: &str) -> ObjectPath {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::super::{ApplyRequest, BackendError, Cause, DiskImage, JournalStep, MachineState, Recovery, StepControl};
 use super::QemuHypervisor;
 use super::machine::Machine;
+use super::raw::{check_layers, is_tagged, layered_disks};
 use crate::time::Guid;
 
 /// Begin of the name of a tag with the content before.
@@ -19,7 +20,7 @@ fn undo_tag(operation: Guid) -> String {
 }
 
 fn images(request: &ApplyRequest) -> impl Iterator<Item = (&DiskImage, &Path)> {
-    request.disks.iter().filter(|disk| disk.internal).map(|disk| (disk, disk.source.as_path()))
+    request.disks.iter().filter(|disk| is_tagged(disk)).map(|disk| (disk, disk.source.as_path()))
 }
 
 impl QemuHypervisor {
@@ -69,6 +70,7 @@ impl QemuHypervisor {
         if let Some(memory) = request.memory.as_ref().filter(|memory| !memory.is_file()) {
             return Err(BackendError::new(STEP, Cause::FileNotFound(memory.clone())));
         }
+        check_layers(&machine, request).await?;
         let tag = request.snapshot.to_string();
         for (disk, path) in images(request) {
             if !machine.definition.disks.iter().any(|defined| defined.path == path) {
@@ -104,6 +106,8 @@ impl QemuHypervisor {
             for (disk, path) in images(request) {
                 machine.images.apply(path, &tag).await.map_err(|error| error.on_disk(&disk.disk))?;
             }
+            let layered = layered_disks(&machine, &request.disks);
+            machine.overlays().apply(&layered, request.snapshot, request.operation).await?;
         }
         for request in requests {
             self.machine(request.machine)?.replace_saved()?;
@@ -123,6 +127,7 @@ impl QemuHypervisor {
                     machine.images.apply(path, &undo).await.map_err(named)?;
                 }
             }
+            machine.overlays().take_back_applied().await?;
             machine.forget_prepared()?;
         }
         self.forget_undo(requests).await
@@ -135,6 +140,7 @@ impl QemuHypervisor {
             for (disk, path) in images(request) {
                 machine.images.remove(path, &undo).await.map_err(|error| error.on_disk(&disk.disk))?;
             }
+            machine.overlays().keep_applied().await?;
         }
         Ok(())
     }

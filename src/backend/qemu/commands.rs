@@ -144,8 +144,19 @@ impl Monitor {
         self.execute(qmp::stop {}, WITH_DISKS).await.map(drop)
     }
 
+    /// Lets the guest run. QEMU calls a transfer of memory completed a moment before it allows that.
     pub(super) async fn cont(&self) -> Answer<()> {
-        self.execute(qmp::cont {}, WITH_DISKS).await.map(drop)
+        let deadline = tokio::time::Instant::now() + AT_ONCE;
+        loop {
+            match self.execute(qmp::cont {}, WITH_DISKS).await {
+                Err(MonitorError::Refused { text, .. })
+                    if text.contains("not finalized") && tokio::time::Instant::now() < deadline =>
+                {
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+                other => return other.map(drop),
+            }
+        }
     }
 
     pub(super) async fn quit(&self) -> Answer<()> {

@@ -77,10 +77,18 @@ impl QemuHypervisor {
             .filter(|member| member.memory.is_some() && member.monitor.is_some())
             .map(|member| memory::bytes_needed(member.machine.definition.memory_mb))
             .sum();
-        if needed == 0 { Ok(()) } else { copy::check_space("check the space for the memory", self.root(), needed) }
+        if needed > 0 {
+            copy::check_space("check the space for the memory", self.root(), needed)?;
+        }
+        members.iter().try_for_each(Member::check_overlay_space)
     }
 
     async fn take(&self, members: &mut [Member], control: &StepControl) -> Result<Vec<SnapshotOutcome>, BackendError> {
+        let several = members.len() > 1;
+        for member in members.iter_mut() {
+            let named = blame(&member.machine, several);
+            member.add_overlays().await.map_err(named)?;
+        }
         freeze(members, control).await?;
         let limit = self.settings().freeze_limit;
         let frozen = members.iter().any(|member| member.frozen_at.is_some());
@@ -93,7 +101,6 @@ impl QemuHypervisor {
         }
         let thawed = join_all(members.iter_mut().map(Member::thaw)).await;
         first_failure(members, thawed)?;
-        let several = members.len() > 1;
         for member in members.iter_mut() {
             let named = blame(&member.machine, several);
             finish_memory(member, control).await.map_err(named)?;

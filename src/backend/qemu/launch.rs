@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,7 +11,10 @@ use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
 use super::super::{BackendError, Cause, DiskFormat, LaunchedMachine, MachineDefinition};
+use super::layers::DiskLayer;
+use super::overlay::Overlays;
 use super::process::PID_FILE;
+use super::raw::has_layers;
 use super::settings::{Accelerator, QemuSettings};
 
 /// Name of the monitor's socket in the directory of a machine.
@@ -64,23 +68,32 @@ pub(super) struct Launch {
 }
 
 impl Launch {
-    /// The launch of a machine as it is defined today.
+    /// The launch of a machine as it is defined today, a raw disk with the layer that is written to.
     ///
     /// # Errors
-    /// A [`BackendError`] when QEMU cannot be asked for its machine types.
+    /// A [`BackendError`] when QEMU cannot be asked for its machine types, or the layers of a disk are not known.
     pub(super) async fn today(
         definition: &MachineDefinition,
         machine: &LaunchedMachine,
         settings: &QemuSettings,
         directory: &Path,
     ) -> Result<Self, BackendError> {
-        let disks = definition.disks.iter().map(|disk| LaunchDisk {
-            name: disk.name.clone(),
-            path: disk.path.clone(),
-            format: disk.format,
-            read_only: disk.read_only,
-            pass_through: disk.pass_through,
-        });
+        let overlays = Overlays::new(definition.id, directory, &settings.image_tool);
+        let mut disks = Vec::new();
+        for disk in &definition.disks {
+            let layer = if has_layers(disk) {
+                overlays.active(disk)?
+            } else {
+                DiskLayer { file: disk.path.clone(), format: disk.format }
+            };
+            disks.push(LaunchDisk {
+                name: disk.name.clone(),
+                path: layer.file,
+                format: layer.format,
+                read_only: disk.read_only,
+                pass_through: disk.pass_through,
+            });
+        }
         Ok(Self {
             machine: pinned_type(&machine.machine, &settings.program, directory).await?,
             accelerator: match settings.accelerator {
@@ -91,7 +104,7 @@ impl Launch {
             cpu: machine.cpu.clone(),
             memory_mb: definition.memory_mb,
             processors: definition.processors,
-            disks: disks.collect(),
+            disks,
             kernel: machine.kernel.clone(),
             initrd: machine.initrd.clone(),
             append: machine.append.clone(),
@@ -151,9 +164,10 @@ impl Launch {
             "-device",
             format!("virtserialport,bus=wsnapd-serial.0,chardev={AGENT_CHANNEL},name=org.qemu.guest_agent.0").into(),
         );
-        let mut serial_device = OsString::from(if serial.is_some() { "file:" } else { "null" });
-        serial_device.push(serial.unwrap_or(Path::new("")));
-        add("-serial", serial_device);
+        if let Some(serial) = serial {
+            add("-chardev", log_file("wsnapd-console", serial));
+        }
+        add("-serial", if serial.is_some() { "chardev:wsnapd-console" } else { "null" }.into());
         for (index, disk) in self.disks.iter().enumerate() {
             add("-blockdev", blockdev(index, disk).into());
             let name: String = disk.name.chars().filter(char::is_ascii_alphanumeric).take(20).collect();
@@ -173,6 +187,16 @@ impl Launch {
         all.extend(self.arguments.iter().map(OsString::from));
         all
     }
+}
+
+/// A character device that writes to the end of a file, so that a start keeps what the guest said before.
+fn log_file(id: &str, path: &Path) -> OsString {
+    let mut device = format!("file,id={id},append=on,path=").into_bytes();
+    for &byte in path.as_os_str().as_bytes() {
+        // A comma in a value is written twice.
+        device.extend(std::iter::repeat_n(byte, if byte == b',' { 2 } else { 1 }));
+    }
+    OsString::from_vec(device)
 }
 
 /// True when KVM may be used here; whether it works is another question.

@@ -17,6 +17,7 @@ use super::commands::{InsertedMedium, Status};
 use super::image::ImageTool;
 use super::launch::{AGENT, MONITOR};
 use super::monitor::{Monitor, MonitorError};
+use super::overlay::Overlays;
 use super::process;
 use super::settings::QemuSettings;
 
@@ -67,6 +68,11 @@ impl Machine {
     /// The directory with the memory of a saved machine, with `memory` and `launch.json` in it.
     pub(super) fn saved(&self) -> PathBuf {
         self.directory.join(SAVED)
+    }
+
+    /// The layers of its raw disks.
+    pub(super) fn overlays(&self) -> Overlays {
+        Overlays::new(self.definition.id, &self.directory, &self.settings.image_tool)
     }
 
     /// True while a process of ours lives.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::super::copy;
 use super::super::{
-    BackendError, Cause, DiskDefinition, DiskFormat, DiskImage, MachineState, Quiesce, SnapshotOutcome, SnapshotRequest,
+    BackendError, Cause, DiskDefinition, DiskImage, MachineState, Quiesce, SnapshotOutcome, SnapshotRequest,
 };
 use super::agent::Agent;
 use super::commands::internal_snapshot;
@@ -18,6 +18,8 @@ use super::launch::Launch;
 use super::machine::{Held, MEMORY, Machine};
 use super::memory::{self, MemoryPlan};
 use super::monitor::{Monitor, MonitorEvent};
+use super::overlay::NewOverlay;
+use super::raw::{choose_disks, forget_layers, has_layers, layered_image, reclaim_layers};
 
 /// A disk that goes into the snapshot.
 #[derive(Debug, Clone)]
@@ -36,6 +38,10 @@ pub(super) struct Member {
     pub(super) before: MachineState,
     pub(super) monitor: Option<Monitor>,
     pub(super) disks: Vec<DiskPlan>,
+    /// Raw disks, which go into the snapshot by overlays.
+    pub(super) raw: Vec<DiskDefinition>,
+    /// The overlays that wait for the transaction.
+    pub(super) overlays: Vec<NewOverlay>,
     pub(super) skipped: Vec<String>,
     pub(super) memory: Option<MemoryPlan>,
     pub(super) memory_bytes: u64,
@@ -65,7 +71,12 @@ impl Member {
             return Err(BackendError::new(STEP, Cause::InUse(text)));
         }
         let monitor = machine.monitor().await?;
-        let (chosen, skipped) = choose_disks(&machine.definition.disks, request.ignore_non_snapshottable)?;
+        let (chosen, skipped) = choose_disks(&machine, request.ignore_non_snapshottable)?;
+        let (raw, chosen): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|disk| has_layers(disk));
+        let raw: Vec<DiskDefinition> = raw.into_iter().cloned().collect();
+        for disk in &raw {
+            machine.overlays().active(disk)?;
+        }
         let tag = request.snapshot.to_string();
         let mut disks = Vec::new();
         let nodes = match &monitor {
@@ -98,6 +109,8 @@ impl Member {
             events: monitor.as_ref().map(Monitor::events),
             monitor,
             disks,
+            raw,
+            overlays: Vec::new(),
             skipped,
             memory,
             memory_bytes: 0,
@@ -220,13 +233,14 @@ impl Member {
                 let made = self.machine.images.create(&plan.disk.path, &tag).await;
                 made.map_err(|error| error.on_disk(&plan.disk.name))?;
             }
-            return Ok(());
+            return self.take_raw_stopped().await;
         };
         let actions: Vec<_> = self
             .disks
             .iter()
             .filter_map(|plan| plan.node.as_deref())
             .map(|node| internal_snapshot(node, &tag))
+            .chain(self.overlays.iter().map(NewOverlay::action))
             .collect();
         if actions.is_empty() {
             return Ok(());
@@ -290,17 +304,22 @@ impl Member {
             internal: true,
             bytes: 0,
         };
+        let own = |disk: &DiskDefinition| {
+            let inside = self.disks.iter().find(|plan| plan.disk.name == disk.name).map(image);
+            inside.or_else(|| self.raw.iter().find(|raw| raw.name == disk.name).map(layered_image))
+        };
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Ok(SnapshotOutcome {
             machine: self.request.machine,
             snapshot: self.request.snapshot,
-            disks: self.disks.iter().map(image).collect(),
+            disks: self.machine.definition.disks.iter().filter_map(own).collect(),
             skipped: self.skipped.clone(),
             memory: self.memory.as_ref().map(|plan| plan.file.clone()),
             application_consistent: self.memory.is_some() || self.was_frozen || self.before == MachineState::Off,
             launch: launch.map(Launch::to_text).transpose()?,
             paused_ms: millis(self.paused_for),
             frozen_ms: millis(self.frozen_for),
+            tracking: Vec::new(),
         })
     }
 
@@ -334,6 +353,7 @@ impl Member {
         let disks: Vec<(&str, &Path)> =
             self.disks.iter().map(|plan| (plan.disk.name.as_str(), plan.disk.path.as_path())).collect();
         keep(remove_tags(&self.machine, &disks, &tag).await);
+        keep(forget_layers(&self.machine, self.request.snapshot).await);
         if self.monitor.is_some() {
             keep(reclaim(&self.machine, &disks).await);
         }
@@ -349,29 +369,6 @@ impl Member {
 /// Microseconds since 1970.
 fn instant(event: &MonitorEvent) -> u64 {
     u64::try_from(event.seconds.saturating_mul(1_000_000).saturating_add(event.microseconds)).unwrap_or(0)
-}
-
-/// The disks that go into a snapshot and the names of those left out.
-fn choose_disks(disks: &[DiskDefinition], ignore: bool) -> Result<(Vec<&DiskDefinition>, Vec<String>), BackendError> {
-    let (mut chosen, mut skipped) = (Vec::new(), Vec::new());
-    for disk in disks {
-        let reason = if disk.pass_through {
-            "a pass-through disk cannot be snapshotted"
-        } else if disk.read_only {
-            "a read-only disk cannot be snapshotted"
-        } else if disk.format != DiskFormat::Qcow2 {
-            "a raw disk cannot hold snapshots"
-        } else {
-            chosen.push(disk);
-            continue;
-        };
-        if !ignore {
-            let cause = Cause::NotSupported(reason.to_owned());
-            return Err(BackendError::new("plan the snapshot", cause).on_disk(&disk.name));
-        }
-        skipped.push(disk.name.clone());
-    }
-    Ok((chosen, skipped))
 }
 
 /// Ends what keeps a machine from running and, if it ran before, lets it run.
@@ -426,7 +423,7 @@ pub(super) async fn reclaim(machine: &Arc<Machine>, disks: &[(&str, &Path)]) -> 
     for (name, path) in disks {
         machine.images.reclaim(path).await.map_err(|error| error.on_disk(*name))?;
     }
-    Ok(())
+    reclaim_layers(machine).await
 }
 
 /// Removes a tag from disks, through the process if there is one. What is gone already is no error.

@@ -1,24 +1,29 @@
 //! Machines run by QEMU, ours and those of others (`backends` §2).
 //!
 //! A snapshot of a qcow2 disk lies inside of it, under a tag that is the GUID of the snapshot; memory lies in
-//! `<data>/snapshots/<snapshot>/memory`. A machine that we start has a directory `<data>/machines/<machine>` with its
+//! `<data>/snapshots/<snapshot>/memory`. A snapshot of a raw disk is made by an overlay, see `overlay`. A machine that we start has a directory `<data>/machines/<machine>` with its
 //! sockets, its PID file and, while it is saved, its memory. What QEMU says is asked of the process if there is one and
 //! of `qemu-img` if there is none; QEMU's locks on the images keep the two apart.
 
 mod agent;
 mod apply;
+mod block;
 mod commands;
 mod create;
 mod files;
 mod image;
 mod launch;
+mod layers;
 mod lines;
 mod machine;
 mod member;
 mod memory;
+mod merge;
 mod monitor;
+mod overlay;
 mod power;
 mod process;
+mod raw;
 mod recover;
 mod settings;
 
@@ -37,7 +42,9 @@ use image::ImageTool;
 use machine::Machine;
 
 pub use agent::{Agent, AgentError, FreezeStatus};
+pub use layers::DiskLayer;
 pub use monitor::{Monitor, MonitorError, MonitorEvent};
+pub use overlay::{NewOverlay, Overlays};
 pub use settings::{Accelerator, MemoryMethod, QemuSettings};
 
 /// Machines run by QEMU.
@@ -129,6 +136,7 @@ impl Hypervisor for QemuHypervisor {
             progress: true,
             cancel: true,
             reference_points: false,
+            differential_export: false,
             power: true,
         }
     }
@@ -173,6 +181,14 @@ impl Hypervisor for QemuHypervisor {
             control.record(JournalStep::Removing).await.map_err(cancelled)?;
             self.remove(requests).await
         })
+    }
+
+    fn needs_merge(&self, machine: Guid) -> BoxFuture<'_, bool> {
+        Box::pin(self.is_untidy(machine))
+    }
+
+    fn merge_disks<'a>(&'a self, machine: Guid, control: &'a StepControl) -> BoxFuture<'a, Result<(), BackendError>> {
+        Box::pin(self.merge_layers(machine, control))
     }
 
     fn clear_memory<'a>(&'a self, request: &'a DestroyRequest) -> BoxFuture<'a, Result<(), BackendError>> {

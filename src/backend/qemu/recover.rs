@@ -15,6 +15,7 @@ use super::files::remove_directory;
 use super::image::Tag;
 use super::machine::Machine;
 use super::member::{reclaim, release, remove_tags, thaw};
+use super::raw::{forget_layers, is_layered, is_tagged};
 use crate::time::Guid;
 
 impl QemuHypervisor {
@@ -23,6 +24,9 @@ impl QemuHypervisor {
         operation: &Operation,
         journal: &[JournalStep],
     ) -> Result<Recovery, BackendError> {
+        for machine in machines_of(operation) {
+            self.reconcile(machine).await?;
+        }
         match operation {
             Operation::Create(requests) => self.recover_create(requests, journal).await,
             Operation::Apply(requests) => self.recover_apply(requests, journal).await,
@@ -30,11 +34,16 @@ impl QemuHypervisor {
                 self.remove(requests).await?;
                 Ok(Recovery::Finished(Vec::new()))
             }
-            Operation::Destroy(_) => Ok(Recovery::RolledBack),
+            // Changes are not tracked and nothing is exported here, so that none of the last three begins.
+            Operation::Destroy(_)
+            | Operation::Convert(_)
+            | Operation::DestroyReferencePoints(_)
+            | Operation::Export(_) => Ok(Recovery::RolledBack),
             Operation::ChangeState { machine, action } => {
                 let machine = self.machine(*machine)?;
                 self.recover_power(&machine, *action, journal).await
             }
+            Operation::Merge { machine } => self.recover_merge(*machine, journal).await,
         }
     }
 
@@ -79,6 +88,7 @@ impl QemuHypervisor {
                 .map(|disk| (disk.name.as_str(), disk.path.as_path()))
                 .collect();
             remove_tags(machine, &disks, &request.snapshot.to_string()).await?;
+            forget_layers(machine, request.snapshot).await?;
             if ran.contains(&request.machine) {
                 reclaim(machine, &disks).await?;
             }
@@ -107,10 +117,11 @@ impl QemuHypervisor {
             let disks: Vec<(&str, &Path)> = request
                 .disks
                 .iter()
-                .filter(|disk| disk.internal)
+                .filter(|disk| is_tagged(disk))
                 .map(|disk| (disk.disk.as_str(), disk.file.as_path()))
                 .collect();
             remove_tags(&machine, &disks, &request.snapshot.to_string()).await?;
+            forget_layers(&machine, request.snapshot).await?;
             for file in request.files.iter().filter(|file| !request.referenced.contains(*file)) {
                 copy::remove_file(STEP, file)?;
             }
@@ -191,6 +202,19 @@ impl QemuHypervisor {
     }
 }
 
+fn machines_of(operation: &Operation) -> Vec<Guid> {
+    match operation {
+        Operation::Create(requests) => requests.iter().map(|request| request.machine).collect(),
+        Operation::Apply(requests) => requests.iter().map(|request| request.machine).collect(),
+        Operation::Destroy(requests) | Operation::Convert(requests) => {
+            requests.iter().map(|request| request.machine).collect()
+        }
+        Operation::DestroyReferencePoints(requests) => requests.iter().map(|request| request.machine).collect(),
+        Operation::Export(request) => request.members.iter().map(|member| member.machine).collect(),
+        Operation::ChangeState { machine, .. } | Operation::Merge { machine } => vec![*machine],
+    }
+}
+
 /// True for a disk that can hold tags.
 pub(super) fn is_own(disk: &super::super::DiskDefinition) -> bool {
     disk.format == super::super::DiskFormat::Qcow2 && !disk.pass_through && !disk.read_only
@@ -225,14 +249,19 @@ async fn all_tags(machine: &Arc<Machine>) -> Result<Vec<(DiskImage, Vec<Tag>)>, 
     Ok(all)
 }
 
-/// True when every disk of a snapshot has its tag.
+/// True when every disk of a snapshot has its tag, or its layers.
 async fn has_tags(machine: &Arc<Machine>, disks: &[DiskImage], snapshot: Guid) -> Result<bool, BackendError> {
     let tag = snapshot.to_string();
     let media = match machine.monitor().await? {
         Some(monitor) => monitor.media().await.map_err(|error| BackendError::new("ask for the disks", error.into()))?,
         None => Vec::new(),
     };
-    for disk in disks.iter().filter(|disk| disk.internal) {
+    for disk in disks.iter().filter(|disk| is_layered(disk)) {
+        if !machine.overlays().is_whole(&disk.disk, snapshot).await? {
+            return Ok(false);
+        }
+    }
+    for disk in disks.iter().filter(|disk| is_tagged(disk)) {
         let wanted = super::machine::canonical(&disk.file);
         let live = media.iter().find(|medium| super::machine::canonical(Path::new(&medium.file)) == wanted);
         let tags = match live {

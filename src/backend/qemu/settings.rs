@@ -51,6 +51,8 @@ pub struct QemuSettings {
     pub freeze_limit: Duration,
     /// How long a guest may take to shut down.
     pub shutdown_timeout: Duration,
+    /// Snapshots of raw disks are taken by overlays, for machines that we start; else they are refused.
+    pub overlay_raw_disks: bool,
 }
 
 impl Default for QemuSettings {
@@ -64,6 +66,7 @@ impl Default for QemuSettings {
             agent_timeout: Duration::from_secs(10),
             freeze_limit: Duration::from_secs(20),
             shutdown_timeout: Duration::from_secs(100),
+            overlay_raw_disks: false,
         }
     }
 }

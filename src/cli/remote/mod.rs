@@ -3,6 +3,7 @@
 mod job;
 mod names;
 mod progress;
+mod reference_point;
 mod snapshot;
 mod tree;
 mod vm;
@@ -18,7 +19,9 @@ use crate::app::{RandomIds, init_logging, read_password_file, runtime};
 use crate::client::{Client, ClientOptions, Trust};
 use crate::config::client_setting;
 
-use super::args::{ConnectionArgs, JobCommand, RemoteArgs, SnapshotCommand, VmCommand, VolumeCommand};
+use super::args::{
+    ConnectionArgs, JobCommand, ReferencePointCommand, RemoteArgs, SnapshotCommand, VmCommand, VolumeCommand,
+};
 use super::failure::Failure;
 use super::users::ask;
 
@@ -40,6 +43,10 @@ pub(super) fn vm(args: RemoteArgs<VmCommand>) -> Result<(), Failure> {
 
 pub(super) fn snapshot(args: RemoteArgs<SnapshotCommand>) -> Result<(), Failure> {
     connected(args.connection, |client| async move { snapshot::run(&client, args.command).await })
+}
+
+pub(super) fn reference_point(args: RemoteArgs<ReferencePointCommand>) -> Result<(), Failure> {
+    connected(args.connection, |client| async move { reference_point::run(&client, args.command).await })
 }
 
 pub(super) fn volume(args: RemoteArgs<VolumeCommand>) -> Result<(), Failure> {

@@ -9,32 +9,37 @@ use crate::providers::element::Element;
 use crate::providers::records::{Capability, Service};
 use crate::providers::scope::{HOST_NAMESPACE, Scope};
 
-fn all_services() -> Vec<Element> {
-    Service::ALL.into_iter().map(Element::Service).collect()
+fn all_services(scope: &Scope) -> Vec<Element> {
+    Service::all_in(&scope.shared.schema).map(Element::Service).collect()
 }
 
 /// Service to what it manages.
 pub(in crate::providers) static SERVICE_AFFECTS: Association = Association {
     class: "Msvm_ServiceAffectsElement",
     ends: [end("AffectingElement"), end("AffectedElement")],
-    starts: |_| Box::new(Service::ALL.into_iter().map(Element::Service)),
+    starts: |scope| Box::new(Service::all_in(&scope.shared.schema).map(Element::Service)),
     forward: |scope, element| match element {
-        Element::Service(Service::Snapshots | Service::Management) => all_systems(scope),
-        Element::Service(Service::CollectionSnapshots) => each_collection(scope, CollectionKind::Machines).collect(),
+        Element::Service(Service::Snapshots | Service::Management | Service::ReferencePoints) => all_systems(scope),
+        Element::Service(Service::CollectionSnapshots | Service::CollectionReferencePoints) => {
+            each_collection(scope, CollectionKind::Machines).collect()
+        }
         Element::Service(Service::Collections) => {
             let machines = each_collection(scope, CollectionKind::Machines);
             machines.chain(each_collection(scope, CollectionKind::Collections)).collect()
         }
         _ => Vec::new(),
     },
-    backward: |_, element| {
+    backward: |scope, element| {
         let services: &[Service] = match element {
-            Element::System(_) => &[Service::Snapshots, Service::Management],
-            Element::SystemCollection(_) => &[Service::CollectionSnapshots, Service::Collections],
+            Element::System(_) => &[Service::Snapshots, Service::Management, Service::ReferencePoints],
+            Element::SystemCollection(_) => {
+                &[Service::CollectionSnapshots, Service::Collections, Service::CollectionReferencePoints]
+            }
             Element::ManagementCollection(_) => &[Service::Collections],
             _ => &[],
         };
-        services.iter().copied().map(Element::Service).collect()
+        let services = services.iter().copied().filter(|service| service.is_in(&scope.shared.schema));
+        services.map(Element::Service).collect()
     },
     fill: |_, builder: InstanceBuilder, _| builder.set("ElementEffects", [5_u16]),
 };
@@ -44,7 +49,7 @@ pub(in crate::providers) static HOSTED_SERVICE: Association = Association {
     class: "Msvm_HostedService",
     ends: [end("Antecedent"), end("Dependent")],
     starts: only_host,
-    forward: |_, element| if element == Element::Host { all_services() } else { Vec::new() },
+    forward: |scope, element| if element == Element::Host { all_services(scope) } else { Vec::new() },
     backward: |_, element| match element {
         Element::Service(_) => vec![Element::Host],
         _ => Vec::new(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::common::one;
 use crate::engine::{ElementEffect, ElementRef, Job, JobKind, JobState};
 use crate::providers::association::{Association, end, ends_only};
-use crate::providers::element::{Element, collection_element};
+use crate::providers::element::{Element, collection_element, point_element, points_element};
 use crate::providers::family::Elements;
 use crate::providers::job::{is_virtualization_job, jobs};
 use crate::providers::records::Service;
@@ -64,6 +64,10 @@ fn element_of(scope: &Scope, element: ElementRef) -> Option<Element> {
         ElementRef::SnapshotCollection(id) => {
             scope.view.snapshot_collection(id).map(|_| Element::SnapshotCollection(id))
         }
+        ElementRef::ReferencePoint(id) => scope.view.reference_point(id).map(|point| point_element(point)),
+        ElementRef::ReferencePointCollection(id) => {
+            scope.view.reference_point_collection(id).map(|set| points_element(set))
+        }
         ElementRef::Volume(_) => None,
     }
 }
@@ -75,7 +79,9 @@ const fn identity(element: Element) -> Option<Guid> {
         | Element::Snapshot(id)
         | Element::SystemCollection(id)
         | Element::ManagementCollection(id)
-        | Element::SnapshotCollection(id) => Some(id),
+        | Element::SnapshotCollection(id)
+        | Element::ReferencePoint { point: id, .. }
+        | Element::ReferencePointCollection { set: id, .. } => Some(id),
         _ => None,
     }
 }
@@ -86,28 +92,32 @@ pub(in crate::providers) static OWNING_JOB_ELEMENT: Association = Association {
     ends: [end("OwnedElement"), end("OwningElement")],
     starts: each_job,
     forward: |scope, element| match element {
-        Element::Job(id) => one(scope.view.job(id).and_then(|job| owner(job))),
+        Element::Job(id) => one(scope.view.job(id).and_then(|job| owner(scope, job))),
         _ => Vec::new(),
     },
     backward: |scope, element| match element {
-        Element::System(id) => owned(&mut scope.view.jobs_of(id), element),
-        Element::Service(_) => owned(&mut scope.view.jobs(), element),
+        Element::System(id) => owned(scope, &mut scope.view.jobs_of(id), element),
+        Element::Service(_) => owned(scope, &mut scope.view.jobs(), element),
         _ => Vec::new(),
     },
     fill: ends_only,
 };
 
-fn owned(jobs: &mut dyn Iterator<Item = &Arc<Job>>, element: Element) -> Vec<Element> {
-    jobs.filter(|job| owner(job) == Some(element)).map(|job| Element::Job(job.id)).collect()
+fn owned(scope: &Scope, jobs: &mut dyn Iterator<Item = &Arc<Job>>, element: Element) -> Vec<Element> {
+    jobs.filter(|job| owner(scope, job) == Some(element)).map(|job| Element::Job(job.id)).collect()
 }
 
-fn owner(job: &Job) -> Option<Element> {
-    match (job.kind, job.target) {
-        (JobKind::CopyVolume, _) => None,
-        (JobKind::ChangeState, ElementRef::System(id)) => Some(Element::System(id)),
-        (_, ElementRef::Collection(_) | ElementRef::SnapshotCollection(_)) => {
-            Some(Element::Service(Service::CollectionSnapshots))
+fn owner(scope: &Scope, job: &Job) -> Option<Element> {
+    let service = match (job.kind, job.target) {
+        (JobKind::CopyVolume, _) => return None,
+        (JobKind::ChangeState, ElementRef::System(id)) => return Some(Element::System(id)),
+        (JobKind::CreateReferencePoint | JobKind::DestroyReferencePoint, _) => Service::ReferencePoints,
+        (JobKind::CreateGroupReferencePoint | JobKind::DestroyGroupReferencePoint, _) => {
+            Service::CollectionReferencePoints
         }
-        _ => Some(Element::Service(Service::Snapshots)),
-    }
+        (JobKind::Export, ElementRef::Snapshot(_)) => Service::Management,
+        (_, ElementRef::Collection(_) | ElementRef::SnapshotCollection(_)) => Service::CollectionSnapshots,
+        _ => Service::Snapshots,
+    };
+    service.is_in(&scope.shared.schema).then_some(Element::Service(service))
 }

@@ -5,6 +5,7 @@ mod common;
 mod host;
 mod job;
 mod profile;
+mod reference_point;
 mod snapshot;
 
 pub(super) use collection::{COLLECTED_COLLECTIONS, COLLECTED_SNAPSHOTS, COLLECTED_SYSTEMS, SNAPSHOT_OF_COLLECTION};
@@ -14,6 +15,7 @@ pub(super) use host::{
 };
 pub(super) use job::{AFFECTED_JOB_ELEMENT, OWNING_JOB_ELEMENT};
 pub(super) use profile::{CLUSTER_CONFORMS, CONFORMS, STANDALONE_CONFORMS};
+pub(super) use reference_point::{COLLECTED_POINTS, EXPORT_SETTINGS, POINT_OF_SYSTEM, POINTS_OF_COLLECTION};
 pub(super) use snapshot::{
     LAST_APPLIED, MOST_CURRENT, PARENT_CHILD, SETTING_COMPONENT, SETTINGS_DEFINE_STATE, SNAPSHOT_OF_SYSTEM,
 };

@@ -209,8 +209,12 @@ async fn memory_to_a_file(monitor: &Monitor, file: &str) {
     let info = monitor.execute(qmp::query_migrate {}, LONG).await.unwrap();
     assert_eq!(info.status, Some(qmp::MigrationStatus::completed));
     assert!(info.ram.unwrap().total >= 16 << 20);
-    let status = monitor.execute(qmp::query_status {}, LONG).await.unwrap();
-    assert_eq!(status.status, qmp::RunState::postmigrate);
+    // The transfer is called completed a moment before the machine is in the state after it.
+    let deadline = Instant::now() + LONG;
+    while monitor.execute(qmp::query_status {}, LONG).await.unwrap().status != qmp::RunState::postmigrate {
+        assert!(Instant::now() < deadline, "the transfer is not finalized");
+        tokio::time::sleep(ms(2)).await;
+    }
     monitor.execute(qmp::cont {}, LONG).await.unwrap();
     monitor.execute(qmp::stop {}, LONG).await.unwrap();
     monitor.execute(qmp::migrate_cancel {}, LONG).await.unwrap();
