@@ -37,6 +37,7 @@ pub(super) struct Inner {
     pub(super) volumes: Arc<dyn VolumeManager>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) ids: Arc<dyn IdSource>,
+    pub(super) audit: Arc<dyn crate::access::AuditTrail>,
     pub(super) settings: Settings,
     pub(super) lanes: Mutex<Lanes>,
     pub(super) cancels: Mutex<HashMap<Guid, CancellationToken>>,

@@ -48,6 +48,7 @@ pub(super) async fn open(options: EngineOptions) -> Result<Arc<Inner>, EngineErr
         hypervisor: options.hypervisor,
         volumes: options.volumes,
         clock: options.clock,
+        audit: options.audit,
         ids: options.ids,
         lanes: Mutex::new(Lanes::new(options.queue_limit)),
         cancels: Mutex::default(),
