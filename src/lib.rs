@@ -29,3 +29,4 @@ pub mod transport;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod conformance;

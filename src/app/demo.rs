@@ -117,6 +117,10 @@ impl Demo {
             ListenerConfig { address: options.https, protocol: Protocol::Https },
         ];
         config.service.allow_unencrypted = !options.strict;
+        if !options.strict && config.events.push_hosts.is_empty() {
+            // Whoever tries events here has his sink on this host.
+            config.events.push_hosts = ["127.0.0.1", "localhost"].map(str::to_owned).to_vec();
+        }
         let running = Running::start(&config).await?;
         let (mut started, mut not_started) = (Vec::new(), Vec::new());
         if options.qemu && config.backend.kind == "qemu" {

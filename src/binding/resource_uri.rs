@@ -56,9 +56,14 @@ pub enum ResourceUri {
 }
 
 impl ResourceUri {
-    /// Takes a URI apart; scheme, host and path compare without regard to case.
+    /// Takes a URI apart; scheme, host and path compare without regard to case, and an unreserved character
+    /// that is percent-encoded is the character (RFC 3986 §6.2.2).
     #[must_use]
     pub fn parse(uri: &str) -> Self {
+        if uri.contains('%') { Self::parse_decoded(&decode_unreserved(uri)) } else { Self::parse_decoded(uri) }
+    }
+
+    fn parse_decoded(uri: &str) -> Self {
         let Some(rest) = strip_prefix_ignore_case(uri, "http://").or_else(|| strip_prefix_ignore_case(uri, "https://"))
         else {
             return Self::Unknown;
@@ -122,6 +127,26 @@ impl ResourceUri {
 
 fn class_selection(class: &str) -> ClassSelection {
     if class == "*" { ClassSelection::All } else { ClassSelection::Class(SmolStr::new(class)) }
+}
+
+/// The URI with `%41` and the like replaced where they stand for letters, digits, `-`, `.`, `_` or `~`.
+fn decode_unreserved(uri: &str) -> String {
+    let mut decoded = String::with_capacity(uri.len());
+    let mut rest = uri;
+    while let Some((before, after)) = rest.split_once('%') {
+        decoded.push_str(before);
+        let digits = after.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        let octet = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()).map(char::from);
+        if let Some(character) = octet.filter(|c| c.is_ascii_alphanumeric() || "-._~".contains(*c)) {
+            decoded.push(character);
+            rest = after.get(2..).unwrap_or_default();
+        } else {
+            decoded.push('%');
+            rest = after;
+        }
+    }
+    decoded.push_str(rest);
+    decoded
 }
 
 fn strip_prefix_ignore_case<'t>(text: &'t str, prefix: &str) -> Option<&'t str> {
@@ -231,6 +256,10 @@ mod tests {
             ("http://schemas.microsoft.com/wbem/wsman/1/config/", "Unknown"),
             ("http://schemas.microsoft.com/wbem/wsman/1/configuration", "Unknown"),
             ("http://schemas.microsoft.com/wbem/wsman/1/wmi/", "Unknown"),
+            ("http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/Msvm%5FX", "dmtf  Msvm_X"),
+            ("http://schemas.dmtf.org/wbem/wscim/1/cim%2Dschema/2/Msvm_%58", "dmtf  Msvm_X"),
+            ("http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/Msvm%2FX%", "dmtf  Msvm%2FX%"),
+            ("http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/%\u{e4}%+1", "dmtf  %\u{e4}%+1"),
             ("urn:x", "Unknown"),
             ("", "Unknown"),
         ] {

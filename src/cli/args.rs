@@ -48,6 +48,8 @@ pub(super) enum Command {
     Volume(RemoteArgs<VolumeCommand>),
     /// Jobs of a server
     Job(RemoteArgs<JobCommand>),
+    /// Put any WS-Management server to the rows of the conformance checklist
+    Conformance(ConformanceArgs),
 }
 
 #[derive(Debug, Args)]
@@ -197,6 +199,35 @@ pub(super) enum MofCommand {
         #[arg(required = true)]
         paths: Vec<PathBuf>,
     },
+}
+
+/// The forms of a report.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum ReportFormat {
+    /// A line for each row
+    Table,
+    /// Everything that was sent and came
+    Json,
+    /// XML in the form of `JUnit`
+    Junit,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  wsnapd conformance --url https://host:5986/wsman --user admin \
+    --password-file pw --ca wsnapd.pem\n  wsnapd conformance --rule C025 --rule C026 --format json\n\n\
+    The exit code is 0 when no row fails. docs/conformance.md tells how to read the rest.")]
+pub(super) struct ConformanceArgs {
+    #[command(flatten)]
+    pub(super) connection: ConnectionArgs,
+    /// Try this row only (C001 to C187); may be repeated
+    #[arg(long = "rule", value_name = "ROW")]
+    pub(super) rules: Vec<String>,
+    /// The form of the report
+    #[arg(long, value_enum, default_value = "table")]
+    pub(super) format: ReportFormat,
+    /// What to know of the server (TOML) [default: what fits `wsnapd demo`]
+    #[arg(long, value_name = "FILE")]
+    pub(super) profile: Option<PathBuf>,
 }
 
 /// Which server, and as whom.

@@ -6,6 +6,7 @@
 mod args;
 mod certificates;
 mod check;
+mod conformance;
 mod demo;
 mod failure;
 mod output;
@@ -37,6 +38,7 @@ pub fn main() -> ExitCode {
         Command::ReferencePoint(args) => remote::reference_point(args),
         Command::Volume(args) => remote::volume(args),
         Command::Job(args) => remote::job(args),
+        Command::Conformance(args) => conformance::conformance(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

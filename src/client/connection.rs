@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
 use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
@@ -77,9 +77,9 @@ pub(super) struct Connection {
     pub(super) timeout: Duration,
     host: String,
     port: u16,
-    path: String,
-    authority: HeaderValue,
-    authorization: Option<HeaderValue>,
+    pub(super) path: String,
+    pub(super) authority: HeaderValue,
+    pub(super) authorization: Option<HeaderValue>,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     open: Mutex<Option<Open>>,
 }
@@ -96,6 +96,7 @@ impl Drop for Open {
     }
 }
 
+/// A connection, with TLS or without.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
@@ -148,18 +149,7 @@ impl Connection {
         } else if let Some(authorization) = &self.authorization {
             request.headers_mut().insert(AUTHORIZATION, authorization.clone());
         }
-        // Calls wait for each other: there is one connection, and HTTP/1.1 carries one call at a time.
-        let mut open = self.open.lock().await;
-        let mut connection = match open.take().filter(|open| !open.sender.is_closed()) {
-            Some(connection) => connection,
-            None => self.connect().await?,
-        };
-        connection.sender.ready().await?;
-        let response = connection.sender.send_request(request).await?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-        let body = body.map_err(|_| ClientError::TooLarge(MAX_ANSWER))?.to_bytes();
-        *open = Some(connection);
+        let (status, _, body) = self.send(request).await?;
         match status {
             StatusCode::OK | StatusCode::INTERNAL_SERVER_ERROR if !body.is_empty() => {
                 String::from_utf8(body.into()).map_err(|_| ClientError::Incomplete("valid text"))
@@ -170,25 +160,49 @@ impl Connection {
         }
     }
 
-    async fn connect(&self) -> Result<Open, ClientError> {
-        let address = format!("{}:{}", self.host, self.port);
-        let stream = TcpStream::connect((self.host.as_str(), self.port))
-            .await
-            .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
-            .map_err(|error| ClientError::Connect(address.clone(), error))?;
-        let stream: Box<dyn Stream> = match &self.tls {
-            None => Box::new(stream),
-            Some((connector, name)) => {
-                let secured = connector.connect(name.clone(), stream).await;
-                Box::new(secured.map_err(|error| ClientError::Tls(address, error))?)
-            }
+    /// Sends a request as it is.
+    pub(super) async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(StatusCode, HeaderMap, Bytes), ClientError> {
+        // Calls wait for each other: there is one connection, and HTTP/1.1 carries one call at a time.
+        let mut open = self.open.lock().await;
+        let mut connection = match open.take().filter(|open| !open.sender.is_closed()) {
+            Some(connection) => connection,
+            None => self.connect().await?,
         };
-        let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+        connection.sender.ready().await?;
+        let response = connection.sender.send_request(request).await?;
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, MAX_ANSWER).collect().await;
+        let body = body.map_err(|_| ClientError::TooLarge(MAX_ANSWER))?.to_bytes();
+        *open = Some(connection);
+        Ok((head.status, head.headers, body))
+    }
+
+    async fn connect(&self) -> Result<Open, ClientError> {
+        let (sender, connection) = handshake(TokioIo::new(self.stream().await?)).await?;
         let driver = tokio::spawn(async move {
             // What breaks the connection is seen by the call that waits for its answer.
             connection.await.ok();
         });
         Ok(Open { sender, driver: driver.abort_handle() })
+    }
+
+    /// A new connection without HTTP on it.
+    pub(super) async fn stream(&self) -> Result<Box<dyn Stream>, ClientError> {
+        let address = format!("{}:{}", self.host, self.port);
+        let stream = TcpStream::connect((self.host.as_str(), self.port))
+            .await
+            .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
+            .map_err(|error| ClientError::Connect(address.clone(), error))?;
+        match &self.tls {
+            None => Ok(Box::new(stream)),
+            Some((connector, name)) => {
+                let secured = connector.connect(name.clone(), stream).await;
+                Ok(Box::new(secured.map_err(|error| ClientError::Tls(address, error))?))
+            }
+        }
     }
 }
 

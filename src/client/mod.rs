@@ -2,7 +2,7 @@
 //!
 //! It speaks HTTP/1.1 with Basic over TLS (or in clear text where the server allows it), keeps its
 //! connection, and knows Identify, Get, Enumerate with Pull, associations, Invoke and the polling of
-//! jobs. Requests are written and answers read with the codecs of `soap` and `binding`.
+//! jobs; [`RawClient`] sends what it is given, right or wrong. Requests are written and answers read with the codecs of `soap` and `binding`.
 //!
 //! ```no_run
 //! # async fn list(ids: std::sync::Arc<dyn wsnapd::time::IdSource>) -> Result<(), wsnapd::client::ClientError> {
@@ -21,6 +21,7 @@ mod error;
 mod job;
 mod object;
 mod operations;
+mod raw;
 mod request;
 mod sink;
 
@@ -29,4 +30,5 @@ pub use error::{ClientError, FaultAnswer};
 pub use job::{JobProgress, job_succeeded};
 pub use object::{Object, Output};
 pub use operations::{Argument, Associators, Client, Identity};
+pub use raw::{RawAnswer, RawClient, RawRequest};
 pub use sink::HttpSink;

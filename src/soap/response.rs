@@ -55,7 +55,7 @@ pub(crate) fn copy_reference_parameters(parameters: &[Fragment<'_>]) -> String {
         for (prefix, ns) in parameter.bindings().iter().rev() {
             // What the element declares itself wins, what is nearer wins.
             let own = rest.split('>').next().is_some_and(|tag| declares(tag, prefix));
-            if own || declared.contains(prefix) || *ns == Ns::None {
+            if own || declared.contains(prefix) || *ns == Ns::None || !may_use(text, prefix) {
                 continue;
             }
             declared.push(prefix);
@@ -68,6 +68,14 @@ pub(crate) fn copy_reference_parameters(parameters: &[Fragment<'_>]) -> String {
         copied.push_str(rest);
     }
     copied
+}
+
+/// Whether a prefix can be meant anywhere in a text: in a name, or in a value that is a name.
+fn may_use(text: &str, prefix: &str) -> bool {
+    prefix.is_empty()
+        || text
+            .match_indices(prefix)
+            .any(|(at, _)| text.get(at + prefix.len()..).is_some_and(|rest| rest.starts_with(':')))
 }
 
 fn declares(tag: &str, prefix: &str) -> bool {

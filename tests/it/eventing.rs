@@ -167,6 +167,15 @@ async fn wrong_subscriptions_get_their_faults() {
         let body = stage.send(&subscribe_to(class, &inner)).await;
         assert_eq!(fault_of(&body), expected, "{class} {inner}: {body}");
     }
+    // A resource that is missing or unknown is told first, whatever else is wrong.
+    let selected = "<w:SelectorSet><w:Selector Name=\"Name\">x</w:Selector></w:SelectorSet></s:Header>";
+    let wrong = subscribe_to("NoSuchClass", "").replace("</s:Header>", selected);
+    let (before, rest) = wrong.split_once("<w:ResourceURI").unwrap();
+    let missing = format!("{before}{}", rest.split_once("</w:ResourceURI>").unwrap().1);
+    for request in [wrong.clone(), missing] {
+        let body = stage.send(&request).await;
+        assert_eq!(fault_of(&body), "a:DestinationUnreachable/InvalidResourceURI/2150858811", "{request}: {body}");
+    }
     let body = stage.subscribe(&format!("<e:Delivery Mode=\"urn:x\"/>{ok}")).await;
     assert_eq!(body.matches("<e:SupportedDeliveryMode>").count(), 4, "{body}");
     let body = stage.subscribe(&format!("{}{ok}", delivery("Push", &notify_to("http://evil/")))).await;

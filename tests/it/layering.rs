@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const RANKS: [(&str, u8); 16] = [
+const RANKS: [(&str, u8); 17] = [
     ("time", 0),
     ("xml", 0),
     ("cim", 1),
@@ -19,6 +19,7 @@ const RANKS: [(&str, u8); 16] = [
     ("app", 7),
     ("cli", 7),
     ("config", 7),
+    ("conformance", 7),
     ("main", 7),
 ];
 

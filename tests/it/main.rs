@@ -17,6 +17,8 @@ mod config;
 #[cfg(test)]
 mod config_resources;
 #[cfg(test)]
+mod conformance;
+#[cfg(test)]
 mod engine_commands;
 #[cfg(test)]
 mod engine_crash;

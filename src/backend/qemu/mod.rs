@@ -118,10 +118,14 @@ impl QemuHypervisor {
             tracing::warn!(machine = %machine.definition.id, %error, "The state is not known");
             MachineState::Failed
         });
-        let foreign = self.found_inside(machine).await.unwrap_or_else(|error| {
-            tracing::warn!(machine = %machine.definition.id, %error, "The snapshots inside the disks are not known");
-            Vec::new()
-        });
+        let foreign = self
+            .found_inside(machine)
+            .await
+            .inspect_err(|error| {
+                let machine = machine.definition.id;
+                tracing::warn!(%machine, %error, "The snapshots inside the disks are not known");
+            })
+            .ok();
         MachineReport {
             definition: machine.definition.clone(),
             state,

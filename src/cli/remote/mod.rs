@@ -68,6 +68,11 @@ fn connected<F: Future<Output = Result<(), Failure>>>(
 
 /// A client by the command line, then the environment, then the defaults.
 fn connect(args: ConnectionArgs) -> Result<Client, Failure> {
+    Ok(Client::new(&connection_options(args)?, Arc::new(RandomIds))?)
+}
+
+/// Where to connect to and as whom: by the command line, then the environment, then the defaults.
+pub(super) fn connection_options(args: ConnectionArgs) -> Result<ClientOptions, Failure> {
     let url = args.url.or_else(|| client_setting("WSNAPD_URL")).unwrap_or_else(|| DEFAULT_URL.to_owned());
     let user = args.user.or_else(|| client_setting("WSNAPD_USER")).unwrap_or_else(|| "admin".to_owned());
     let ca = args.ca.or_else(|| client_setting("WSNAPD_CA").map(PathBuf::from));
@@ -76,7 +81,13 @@ fn connect(args: ConnectionArgs) -> Result<Client, Failure> {
         Some(file) => read_password_file(&file)?,
         None => ask(&format!("Password for {user} at {url}: "))?,
     };
-    client(&url, &user, &password, ca)
+    Ok(options(&url, &user, &password, ca))
+}
+
+fn options(url: &str, user: &str, password: &str, ca: Option<PathBuf>) -> ClientOptions {
+    let mut options = ClientOptions::new(url, user, password);
+    options.trust = ca.map_or(Trust::Nothing, Trust::File);
+    options
 }
 
 /// A client that trusts the certificates of `ca`.
@@ -86,7 +97,5 @@ pub(super) fn client(
     password: &Zeroizing<String>,
     ca: Option<PathBuf>,
 ) -> Result<Client, Failure> {
-    let mut options = ClientOptions::new(url, user, password);
-    options.trust = ca.map_or(Trust::Nothing, Trust::File);
-    Ok(Client::new(&options, Arc::new(RandomIds))?)
+    Ok(Client::new(&options(url, user, password, ca), Arc::new(RandomIds))?)
 }

@@ -70,6 +70,8 @@ impl Service {
     /// Subscribe.
     pub(in super::super) async fn subscribe(&self, request: &Request<'_, '_>) -> Result<Answer, Fault> {
         let eventing = self.eventing()?;
+        // The resource is judged first, as for every operation; which of its classes have events is for the filter.
+        self.target(request)?;
         let body = read_subscribe(request)?;
         for address in body.delivery.notify_to.iter().chain(&body.end_to) {
             eventing.check_sink(address)?;
