@@ -215,7 +215,7 @@ class Raw(unittest.TestCase):
         host.settings = f"[export]\ndirectories = [{json.dumps(str(exports))}]"
         raw = host.data / "disks" / "raw.img"
         server.fill(raw, 4 << 20)
-        one = host.add(MACHINE, [{"name": "raw", "path": raw, "format": "raw"}], disks=1)
+        one = host.add(MACHINE, [{"name": "raw", "path": raw, "format": "raw"}])
         host.start()
         cim = host.pypsrp()
         machine = house.machine(cim, MACHINE)
@@ -226,7 +226,7 @@ class Raw(unittest.TestCase):
                 guest.change(cim, machine, RUNNING)
                 one.serial.wait_for_counts(2)
             snapshot = house.take(cim, MACHINE, SnapshotType=32768)
-            self.assertEqual(2, len(host.record(snapshot)["disks"]))
+            self.assertEqual(3, len(host.record(snapshot)["disks"]))
             text = test_backup.export_settings(cim, machine, snapshot)
             cim.run(
                 house.service(cim, "Msvm_VirtualSystemManagementService"),
