@@ -106,7 +106,7 @@ const SETTINGS: &str = "<INSTANCE CLASSNAME=\"Msvm_VirtualSystemSnapshotSettingD
 fn exchanges(c: &mut Criterion) {
     let service = service();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-    let principal = Principal::authenticated("admin");
+    let principal = Principal::local("admin");
     let ask = |text: &str| runtime.block_on(service.handle(&principal, text, Encoding::Utf8));
 
     let identify = "<s:Envelope xmlns:s=\"http://www.w3.org/2003/05/soap-envelope\" xmlns:wsmid=\"http://schemas.dmtf.org/wbem/wsman/identity/1/wsmanidentity.xsd\"><s:Header/><s:Body><wsmid:Identify/></s:Body></s:Envelope>";
@@ -129,7 +129,7 @@ fn exchanges(c: &mut Criterion) {
 fn enumeration(c: &mut Criterion) {
     let service = service();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-    let principal = Principal::authenticated("admin");
+    let principal = Principal::local("admin");
     let ask = |text: &str| runtime.block_on(service.handle(&principal, text, Encoding::Utf8)).body;
     let context = |body: &str| {
         body.split_once("<n:EnumerationContext>")

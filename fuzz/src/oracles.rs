@@ -192,7 +192,7 @@ pub fn request(text: &str) {
         let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
         Service::new(manager, clock, Arc::new(SequentialIds::default()), ServiceOptions::default())
     });
-    let principal = Principal::authenticated("fuzz");
+    let principal = Principal::local("fuzz");
     for encoding in [Encoding::Utf8, Encoding::Utf16] {
         let outbound = RUNTIME.block_on(SERVICE.handle(&principal, text, encoding));
         let answer = Envelope::parse(&outbound.body);

@@ -1,6 +1,7 @@
 //! From a configuration to a serving program.
 
 use std::fs;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,23 +13,26 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::access::{AuditTrail, NoAudit};
 use crate::backend;
 use crate::cimom::{ObjectManager, ProviderRegistry};
 use crate::client::{HttpSink, Trust};
-use crate::config::{ChannelBinding, Config, Protocol};
+use crate::config::{AuditConfig, ChannelBinding, Config, LogonConfig, Protocol};
 use crate::engine::{Engine, EngineOptions, JournalLimits, SqliteStore};
 use crate::providers::{self, Indications, ProviderOptions};
 use crate::time::{Clock, Guid, IdSource};
-use crate::transport::auth::{ChannelBindingPolicy, NegotiatePolicy, PasswordKeeper};
+use crate::transport::auth::{ChannelBindingPolicy, LogonLimits, NegotiatePolicy, PasswordKeeper};
 use crate::transport::{AuthPolicy, Limits, Listener, Server, TlsError, TlsIdentity};
 use crate::wsman::{
     self, ConfigurationView, Eventing, EventingOptions, EventingParts, Identity, ListenerView, Service, ServiceOptions,
 };
 
+use super::audit::AuditFile;
 use super::certificate::{CertificateFiles, CertificateInfo};
 use super::error::AppError;
 use super::host::{host_name, listening_on, reachable_names};
 use super::sources::{RandomIds, SystemClock};
+use super::warnings;
 
 /// How often enumerations that idled too long are forgotten.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
@@ -40,6 +44,7 @@ pub struct Running {
     addresses: Vec<(Protocol, SocketAddr)>,
     certificate: PathBuf,
     tls: Option<Arc<TlsIdentity>>,
+    audit: Option<Arc<AuditFile>>,
     engine: Arc<Engine>,
     service: Arc<Service>,
     stop: CancellationToken,
@@ -61,13 +66,22 @@ impl Running {
     pub async fn start(config: &Config) -> Result<Self, AppError> {
         let mut config = config.clone();
         fs::create_dir_all(&config.data_dir).map_err(|error| AppError::Write(config.data_dir.clone(), error))?;
+        for warning in warnings::of(&config) {
+            warn!("{warning}");
+        }
         let machine = config.host_name.take().unwrap_or_else(host_name);
         let (certificate, tls) = tls(&config)?;
         let (listeners, addresses) = listen(&config, tls.as_ref())?;
-        let users = PasswordKeeper::start(config.users_file.clone())?;
-        let engine = engine(&mut config, &machine).await?;
+        let audit = audit(&config.audit)?;
+        let trail: Arc<dyn AuditTrail> = match &audit {
+            Some(file) => Arc::<AuditFile>::clone(file),
+            None => Arc::new(NoAudit),
+        };
+        let limits_of_logons = logon_limits(&config.logon);
+        let users = PasswordKeeper::start(config.users_file.clone(), limits_of_logons, Arc::clone(&trail))?;
+        let engine = engine(&mut config, &machine, trail).await?;
         let view = configuration_view(&config, &addresses, &machine, &certificate)?;
-        let service = Arc::new(service(&config, &engine, &machine, view)?);
+        let service = Arc::new(service(&config, &engine, &machine, view, &users)?);
         service.start_eventing();
         let auth = auth(&config, users, &machine);
         let stop = CancellationToken::new();
@@ -75,7 +89,7 @@ impl Running {
         let token = stop.clone();
         let server = tokio::spawn(async move { server.serve(listeners, token).await });
         let sweeper = tokio::spawn(sweep(Arc::clone(&service), Arc::clone(&engine), stop.clone()));
-        Ok(Self { addresses, certificate, tls, engine, service, stop, server, sweeper })
+        Ok(Self { addresses, certificate, tls, audit, engine, service, stop, server, sweeper })
     }
 
     /// The URL of the first listener of a protocol.
@@ -107,6 +121,14 @@ impl Running {
     /// When it cannot be used; the old one stays.
     pub(super) fn reload(&self) -> Result<(), TlsError> {
         self.tls.as_ref().map_or(Ok(()), |tls| tls.reload())
+    }
+
+    /// Opens the audit trail again.
+    ///
+    /// # Errors
+    /// When it cannot be opened; the old file stays in use.
+    pub(super) fn reopen_audit(&self) -> io::Result<()> {
+        self.audit.as_ref().map_or(Ok(()), |audit| audit.reopen())
     }
 
     /// Returns once another server has taken over the data directory.
@@ -184,6 +206,17 @@ fn auth(config: &Config, users: PasswordKeeper, machine: &str) -> AuthPolicy {
     AuthPolicy { users, basic: service.basic, allow_unencrypted: service.allow_unencrypted, negotiate }
 }
 
+const fn logon_limits(config: &LogonConfig) -> LogonLimits {
+    LogonLimits {
+        delay_after: config.delay_after,
+        delay: config.delay,
+        delay_limit: config.delay_limit,
+        lockout_after: config.lockout_after,
+        window: config.lockout_window,
+        lockout: config.lockout,
+    }
+}
+
 type Bound = (Vec<Listener>, Vec<(Protocol, SocketAddr)>);
 
 fn listen(config: &Config, tls: Option<&Arc<TlsIdentity>>) -> Result<Bound, AppError> {
@@ -201,12 +234,20 @@ fn listen(config: &Config, tls: Option<&Arc<TlsIdentity>>) -> Result<Bound, AppE
     if listeners.is_empty() { Err(AppError::NoListener) } else { Ok((listeners, addresses)) }
 }
 
-async fn engine(config: &mut Config, machine: &str) -> Result<Arc<Engine>, AppError> {
+/// The file of the audit trail, if one is kept.
+fn audit(config: &AuditConfig) -> Result<Option<Arc<AuditFile>>, AppError> {
+    let Some(file) = &config.file else { return Ok(None) };
+    let opened = AuditFile::open(file, config.required, Arc::new(SystemClock));
+    Ok(Some(Arc::new(opened.map_err(|error| AppError::Write(file.clone(), error))?)))
+}
+
+async fn engine(config: &mut Config, machine: &str, audit: Arc<dyn AuditTrail>) -> Result<Arc<Engine>, AppError> {
     let machines = std::mem::take(&mut config.machines);
     let pools = std::mem::take(&mut config.pools);
     let backend = backend::open(&config.backend, &config.data_dir, machines, pools)?;
     let store = Arc::new(SqliteStore::open(&config.data_dir.join("wsnapd.db"))?);
     let options = EngineOptions {
+        audit,
         host_name: machine.to_owned(),
         utc_offset_seconds: SystemClock.utc_offset_seconds(),
         collections: std::mem::take(&mut config.collections),
@@ -225,6 +266,7 @@ fn service(
     engine: &Arc<Engine>,
     machine: &str,
     configuration: ConfigurationView,
+    users: &PasswordKeeper,
 ) -> Result<Service, AppError> {
     let schema = providers::generated::load().map_err(|diagnostics| AppError::Schema(diagnostics.render()))?;
     let mut registry = ProviderRegistry::new();
@@ -235,7 +277,7 @@ fn service(
     providers::register(&mut registry, &schema, engine, &options)?;
     providers::storage::register(&mut registry, &schema, Arc::clone(engine), machine)?;
     let indications = Arc::new(Indications::new(engine, &schema, &options)?);
-    let eventing = eventing(config, indications, options.installation);
+    let eventing = eventing(config, indications, options.installation, users);
     let unknown = registry.unknown_classes(&schema);
     if !unknown.is_empty() {
         return Err(AppError::Schema(format!("there are providers but no classes for {}", unknown.join(", "))));
@@ -260,10 +302,11 @@ fn service(
 }
 
 /// Subscriptions and their deliveries.
-fn eventing(config: &Config, indications: Arc<Indications>, installation: Guid) -> Eventing {
+fn eventing(config: &Config, indications: Arc<Indications>, installation: Guid, users: &PasswordKeeper) -> Eventing {
     let events = &config.events;
     let trust = events.ca.clone().map_or(Trust::Nothing, Trust::File);
     let parts = EventingParts {
+        accounts: Arc::new(users.clone()),
         store: Arc::<Indications>::clone(&indications),
         provider: indications,
         sink: Arc::new(HttpSink::new(trust)),
@@ -322,10 +365,10 @@ fn configuration_view(
 fn installation(data_dir: &Path) -> Result<Guid, AppError> {
     let file = data_dir.join("installation");
     match fs::read_to_string(&file) {
-        Ok(text) => text
-            .parse()
-            .map_err(|error| AppError::Read(file, std::io::Error::new(std::io::ErrorKind::InvalidData, error))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Ok(text) => {
+            text.parse().map_err(|error| AppError::Read(file, io::Error::new(io::ErrorKind::InvalidData, error)))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let id = RandomIds.new_guid();
             fs::write(&file, format!("{id}\n")).map_err(|error| AppError::Write(file, error))?;
             Ok(id)

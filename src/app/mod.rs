@@ -5,6 +5,7 @@
 //!          schema ───────────────────────┴→ object manager → wsman::Service → transport::Server
 //! ```
 
+mod audit;
 mod certificate;
 mod compose;
 mod demo;
@@ -14,6 +15,7 @@ mod error;
 mod host;
 mod run;
 mod sources;
+mod warnings;
 
 pub use certificate::{CertificateError, CertificateFiles, CertificateInfo};
 pub use compose::Running;

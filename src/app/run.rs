@@ -49,6 +49,17 @@ impl Running {
         result
     }
 
+    /// What SIGHUP asks for. What cannot be renewed stays as it is.
+    fn hang_up(&self) {
+        match self.reload() {
+            Ok(()) => info!("Certificate read again"),
+            Err(problem) => error!(error = %problem, "The new certificate cannot be used; the old one stays"),
+        }
+        if let Err(problem) = self.reopen_audit() {
+            error!(error = %problem, "The audit trail cannot be opened again; the old file stays in use");
+        }
+    }
+
     /// Serves until the process is told to stop, and still serves then.
     ///
     /// # Errors
@@ -63,10 +74,7 @@ impl Running {
                 _ = terminate.recv() => break Ok(()),
                 _ = interrupt.recv() => break Ok(()),
                 () = self.lease_lost() => break Err(AppError::LeaseLost),
-                _ = hangup.recv() => match self.reload() {
-                    Ok(()) => info!("Certificate read again"),
-                    Err(problem) => error!(error = %problem, "The new certificate cannot be used; the old one stays"),
-                },
+                _ = hangup.recv() => self.hang_up(),
             }
         };
         if let Err(problem) = &result {

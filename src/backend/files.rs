@@ -281,7 +281,7 @@ impl Hypervisor for FilesHypervisor {
             let report = |machine: &MachineDefinition| MachineReport {
                 definition: machine.clone(),
                 state: MachineState::Off,
-                foreign: Vec::new(),
+                foreign: Some(Vec::new()),
                 virtual_sizes: machine.disks.iter().map(virtual_size).collect(),
             };
             Ok(self.machines.values().map(report).collect())

@@ -90,8 +90,9 @@ pub struct MachineReport {
     pub definition: MachineDefinition,
     /// How it is.
     pub state: MachineState,
-    /// Snapshots in its disks that no request of ours made, as far as they can be told from ours.
-    pub foreign: Vec<ForeignSnapshot>,
+    /// Snapshots in its disks that no request of ours made, as far as they can be told from ours; `None` when the disks
+    /// cannot be read now.
+    pub foreign: Option<Vec<ForeignSnapshot>>,
     /// Virtual size of each disk in bytes, in the order of the definition; `None` if the disk cannot be read.
     pub virtual_sizes: Vec<Option<u64>>,
 }

@@ -440,7 +440,7 @@ impl Hypervisor for SimulatedHypervisor {
             let report = |machine: &Machine| MachineReport {
                 definition: machine.definition.clone(),
                 state: machine.state,
-                foreign: Vec::new(),
+                foreign: Some(Vec::new()),
                 virtual_sizes: machine.definition.disks.iter().map(|_| Some(1 << 30)).collect(),
             };
             Ok(self.world().machines.values().map(report).collect())

@@ -4,27 +4,8 @@ use std::sync::Arc;
 
 use smol_str::SmolStr;
 
+use crate::access::Principal;
 use crate::time::Timestamp;
-
-/// Who asks: made by the transport once the connection is authenticated, and in no other way.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Principal {
-    name: Arc<str>,
-}
-
-impl Principal {
-    /// A user whose credentials were proved.
-    #[must_use]
-    pub fn authenticated(name: &str) -> Self {
-        Self { name: name.into() }
-    }
-
-    /// The account name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-}
 
 /// The circumstances of one operation.
 #[derive(Clone, Debug)]

@@ -9,6 +9,7 @@ use smol_str::SmolStr;
 use tokio::sync::watch;
 
 use super::BoxFuture;
+use crate::access::Account;
 use crate::cim::{CimError, CimInstance, ClassDeclaration};
 use crate::time::{Guid, Timestamp};
 
@@ -56,12 +57,13 @@ pub trait IndicationProvider: Send + Sync {
     /// Changes each time there are more indications to be read.
     fn watch(&self) -> watch::Receiver<u64>;
 
-    /// The indications of a namespace behind a position, from a bounded part of the journal. When `read_to` is
+    /// The indications of a namespace behind a position that an account may see, from a bounded part of the journal.
+    /// When `read_to` is
     /// the position that was asked for, there are no more.
     ///
     /// # Errors
     /// A [`CimError`] when an instance cannot be made.
-    fn after(&self, namespace: &str, position: u64) -> Result<Occurrences, CimError>;
+    fn after(&self, namespace: &str, position: u64, account: &Account) -> Result<Occurrences, CimError>;
 
     /// Begins to keep a journal, or ends it and forgets what is there. Without one nothing can be read.
     fn record(&self, on: bool) -> BoxFuture<'_, Result<(), CimError>>;

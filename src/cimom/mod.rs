@@ -8,7 +8,8 @@ mod manager;
 mod provider;
 mod registry;
 
-pub use context::{CallContext, Principal};
+pub use crate::access::Principal;
+pub use context::CallContext;
 pub use indication::{
     IndicationProvider, JournalWindow, Occurrence, Occurrences, SubscriptionRecord, SubscriptionStore,
 };

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::access::Role;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 const EXIT_CODES: &str = "\
@@ -132,11 +133,43 @@ pub(super) struct UserArgs {
     pub(super) users: UsersFileArgs,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct RightsArgs {
+    /// What the user may do: `reader` looks, `operator` takes snapshots as well, `administrator` everything
+    /// [default: administrator for a new user, else as before]
+    #[arg(long, value_name = "ROLE")]
+    pub(super) role: Option<Role>,
+    /// Limit the user to machines, collections or pools whose names fit; several add up [default: no limit for a
+    /// new user, else as before]
+    #[arg(long, value_name = "KIND=PATTERN")]
+    pub(super) scope: Vec<String>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum UserCommand {
     /// Let a new user log on
-    #[command(after_help = "Example:\n  wsnapd user add alice\n  wsnapd user add bob --ntlm")]
-    Add(UserArgs),
+    #[command(after_help = "Examples:\n  wsnapd user add alice\n  wsnapd user add bob --ntlm --role operator\n  \
+        wsnapd user add carol --role reader --scope 'machine=web*' --scope pool=pool1")]
+    Add {
+        #[command(flatten)]
+        user: UserArgs,
+        #[command(flatten)]
+        rights: RightsArgs,
+    },
+    /// Change what a user may do; the password stays. A running server sees it within a second
+    #[command(after_help = "Examples:\n  wsnapd user set bob --role reader\n  \
+        wsnapd user set bob --scope 'machine=web*' --scope collection=shop\n  wsnapd user set bob --no-scope")]
+    Set {
+        /// The user name
+        name: String,
+        #[command(flatten)]
+        rights: RightsArgs,
+        /// Take the limits off
+        #[arg(long, conflicts_with = "scope")]
+        no_scope: bool,
+        #[command(flatten)]
+        users: UsersFileArgs,
+    },
     /// Give a user another password
     Passwd(UserArgs),
     /// Let a user log on no more

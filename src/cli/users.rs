@@ -5,34 +5,40 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use crate::access::{Account, Role, Scope};
 use crate::app::{AppError, read_password_file};
 use crate::config::Config;
 use crate::transport::auth::{NtHash, User, UsersError, UsersFile, hash_password};
 
-use super::args::{UserArgs, UserCommand, UsersFileArgs};
+use super::args::{RightsArgs, UserArgs, UserCommand, UsersFileArgs};
 use super::failure::Failure;
 use super::output::say;
 
 pub(super) fn run(command: UserCommand) -> Result<(), Failure> {
     match command {
-        UserCommand::Add(args) => set(&args, false),
-        UserCommand::Passwd(args) => set(&args, true),
+        UserCommand::Add { user, rights } => set(&user, Some(&rights)),
+        UserCommand::Set { name, rights, no_scope, users } => change(&name, &rights, no_scope, &users),
+        UserCommand::Passwd(args) => set(&args, None),
         UserCommand::Remove { name, users } => remove(&name, &users),
         UserCommand::List(args) => {
             for user in load(&path(&args)?)?.iter() {
-                say(format_args!("{}{}", user.name, if user.may_use_ntlm() { "\tNTLM" } else { "" }));
+                let account = user.account();
+                let scope = account.scope.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
+                let ntlm = if user.may_use_ntlm() { "\tNTLM" } else { "" };
+                say(format_args!("{}\t{}\t{scope}{ntlm}", account.name, account.role));
             }
             Ok(())
         }
     }
 }
 
-fn set(args: &UserArgs, known: bool) -> Result<(), Failure> {
+/// Adds a user with some rights, or gives one that is there another password.
+fn set(args: &UserArgs, rights: Option<&RightsArgs>) -> Result<(), Failure> {
     let path = path(&args.users)?;
     let mut users = load(&path)?;
-    let old = users.find(&args.name).map(|user| user.name.clone());
+    let old = users.find(&args.name).cloned();
     let ntlm = args.ntlm || (!args.no_ntlm && users.find(&args.name).is_some_and(User::may_use_ntlm));
-    match (&old, known) {
+    match (&old, rights.is_none()) {
         (None, true) => return Err(unknown(&args.name)),
         (Some(_), false) => {
             return Err(Failure::failed(format!("there is already a user {}", args.name))
@@ -41,8 +47,12 @@ fn set(args: &UserArgs, known: bool) -> Result<(), Failure> {
         _ => {}
     }
     // Refuse a bad name before asking for a password.
-    let name = old.unwrap_or_else(|| args.name.clone());
-    User::new(&name, String::new()).map_err(AppError::UserName)?;
+    let name = old.as_ref().map_or_else(|| args.name.clone(), |old| old.account().name.to_string());
+    let plain = User::new(&name, String::new()).map_err(AppError::UserName)?;
+    let (role, scope) = match rights {
+        Some(rights) => wanted(rights, plain.account())?,
+        None => old.as_ref().map_or((Role::Administrator, None), |old| as_before(old.account())),
+    };
     let password = match &args.password_file {
         Some(file) => read_password_file(file)?,
         None => ask_twice(&name)?,
@@ -51,9 +61,37 @@ fn set(args: &UserArgs, known: bool) -> Result<(), Failure> {
         return Err(Failure::failed("the password is empty"));
     }
     let hash = hash_password(password.as_bytes()).map_err(AppError::Hash)?;
-    let user = User::new(&name, hash).map_err(AppError::UserName)?;
+    let user = User::new(&name, hash).map_err(AppError::UserName)?.with_role(role, scope);
     users.set(if ntlm { user.with_ntlm(NtHash::of_password(&password)) } else { user });
     Ok(users.save(&path).map_err(AppError::Users)?)
+}
+
+/// Changes role and scope of a user.
+fn change(name: &str, rights: &RightsArgs, no_scope: bool, args: &UsersFileArgs) -> Result<(), Failure> {
+    let path = path(args)?;
+    let mut users = load(&path)?;
+    let user = users.find(name).cloned().ok_or_else(|| unknown(name))?;
+    if rights.role.is_none() && rights.scope.is_empty() && !no_scope {
+        return Err(Failure::failed("nothing to change").hint("Give --role, --scope or --no-scope."));
+    }
+    let (role, scope) = wanted(rights, user.account())?;
+    users.set(user.with_role(role, scope.filter(|_| !no_scope)));
+    Ok(users.save(&path).map_err(AppError::Users)?)
+}
+
+/// What is asked for, and otherwise what is there.
+fn wanted(rights: &RightsArgs, before: &Account) -> Result<(Role, Option<Scope>), Failure> {
+    let (role, scope) = as_before(before);
+    let scope = if rights.scope.is_empty() {
+        scope
+    } else {
+        Some(Scope::of(&rights.scope).map_err(|error| Failure::failed(error.to_string()))?)
+    };
+    Ok((rights.role.unwrap_or(role), scope))
+}
+
+fn as_before(account: &Account) -> (Role, Option<Scope>) {
+    (account.role, account.scope.as_deref().cloned())
 }
 
 fn remove(name: &str, args: &UsersFileArgs) -> Result<(), Failure> {

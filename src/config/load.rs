@@ -27,6 +27,8 @@ pub struct Config {
     pub listeners: Vec<ListenerConfig>,
     /// Limits and schemes.
     pub service: ServiceConfig,
+    /// What wrong passwords lead to.
+    pub logon: LogonConfig,
     /// The certificate of HTTPS.
     pub tls: TlsConfig,
     /// The back-end.
@@ -43,6 +45,8 @@ pub struct Config {
     pub jobs: JobsConfig,
     /// Events.
     pub events: EventsConfig,
+    /// The audit trail.
+    pub audit: AuditConfig,
     /// What is logged, in the form of `RUST_LOG`.
     pub log_filter: String,
 }
@@ -109,6 +113,23 @@ pub enum ChannelBinding {
     Strict,
 }
 
+/// The section `[logon]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogonConfig {
+    /// The wrong proof in a row from which answers are delayed; 0 for never.
+    pub delay_after: u32,
+    /// The first delay; each further one is twice as long.
+    pub delay: Duration,
+    /// The longest delay.
+    pub delay_limit: Duration,
+    /// The wrong proof within the window that locks out; 0 for never.
+    pub lockout_after: u32,
+    /// How long a wrong proof counts.
+    pub lockout_window: Duration,
+    /// How long a lock-out lasts.
+    pub lockout: Duration,
+}
+
 /// The section `[tls]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsConfig {
@@ -127,6 +148,15 @@ pub struct JobsConfig {
     pub queue_limit: usize,
     /// How long a back-end may be silent.
     pub backend_timeout: Duration,
+}
+
+/// The section `[audit]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditConfig {
+    /// The file; `None` when nothing is recorded.
+    pub file: Option<PathBuf>,
+    /// Whether nothing is changed while the file cannot be written.
+    pub required: bool,
 }
 
 /// The section `[events]`.
@@ -187,6 +217,7 @@ impl Config {
         let host_name = top.text("host_name");
         let listeners = listeners(root, sink);
         let service = service(&mut table(root, "service", sink));
+        let logon = logon(&mut table(root, "logon", sink));
         let tls = tls(&mut table(root, "tls", sink));
         let kind = table(root, "backend", sink).choice("kind").unwrap_or("files").to_owned();
         let machines = definitions::machines(&machines_dir, in_machines);
@@ -197,6 +228,7 @@ impl Config {
         let export_directories = export_directories(&mut table(root, "export", sink));
         let jobs = jobs(&mut table(root, "jobs", sink));
         let events = events(&mut table(root, "events", sink));
+        let audit = audit(&mut table(root, "audit", sink), &data_dir);
         let mut log = table(root, "log", sink);
         let log_filter = log.text("filter").unwrap_or_default();
         if let Err(error) = log_filter.parse::<tracing_subscriber::filter::Targets>() {
@@ -208,6 +240,7 @@ impl Config {
             host_name,
             listeners,
             service,
+            logon,
             tls,
             backend: BackendConfig { kind, qemu, simulated },
             machines,
@@ -216,6 +249,7 @@ impl Config {
             export_directories,
             jobs,
             events,
+            audit,
             log_filter,
         }
     }
@@ -272,6 +306,17 @@ fn service(section: &mut Section<'_, '_, '_>) -> ServiceConfig {
     }
 }
 
+fn logon(section: &mut Section<'_, '_, '_>) -> LogonConfig {
+    LogonConfig {
+        delay_after: section.number_u32("delay_after"),
+        delay: Duration::from_millis(section.number("delay_ms")),
+        delay_limit: Duration::from_millis(section.number("delay_limit_ms")),
+        lockout_after: section.number_u32("lockout_after"),
+        lockout_window: Duration::from_secs(section.number("lockout_window_seconds")),
+        lockout: Duration::from_secs(section.number("lockout_seconds")),
+    }
+}
+
 fn tls(section: &mut Section<'_, '_, '_>) -> TlsConfig {
     let files = match (section.path("certificate"), section.path("key")) {
         (Some(certificate), Some(key)) => Some((certificate, key)),
@@ -307,6 +352,11 @@ fn jobs(section: &mut Section<'_, '_, '_>) -> JobsConfig {
         queue_limit: usize::try_from(section.number("queue_limit")).unwrap_or(usize::MAX),
         backend_timeout: Duration::from_secs(section.number("backend_timeout_seconds")),
     }
+}
+
+fn audit(section: &mut Section<'_, '_, '_>, data_dir: &Path) -> AuditConfig {
+    let file = section.path("file").unwrap_or_else(|| data_dir.join("audit.log"));
+    AuditConfig { file: section.flag("enabled").then_some(file), required: section.flag("required") }
 }
 
 fn events(section: &mut Section<'_, '_, '_>) -> EventsConfig {

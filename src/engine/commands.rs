@@ -35,6 +35,11 @@ impl Engine {
         self.inner.view()
     }
 
+    /// The record of what users change.
+    pub(super) fn audit(&self) -> &Arc<dyn crate::access::AuditTrail> {
+        &self.inner.audit
+    }
+
     /// What the hypervisor can do.
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {

@@ -87,6 +87,12 @@ pub enum EngineError {
     /// 32775; volumes 43028: the server is stopping.
     #[error("the server is stopping")]
     ShuttingDown,
+    /// `CIM_ERR_ACCESS_DENIED`: the role or the scope of the user does not permit it.
+    #[error("access denied: {0}")]
+    AccessDenied(&'static str),
+    /// 32768; volumes 4: changes are recorded, and the record cannot be written.
+    #[error("the audit trail cannot be written, so nothing is changed")]
+    AuditUnavailable,
     /// The options given at start contradict each other.
     #[error("{0}")]
     Configuration(String),

@@ -49,7 +49,14 @@ fn record(system: &VirtualSystem, found: &ForeignSnapshot, sequence: u64, now: T
 }
 
 impl Inner {
-    /// Shows what others have put into the disks since the last start, and forgets what they have taken out.
+    /// Finds out which snapshots have lost their files, and what others have made or removed.
+    pub(super) async fn look_at_snapshots(&self) -> Result<(), EngineError> {
+        self.find_missing().await?;
+        let machines = self.hypervisor.machines().await?;
+        self.show_foreign(&machines).await
+    }
+
+    /// Shows what others have put into the disks since the last look, and forgets what they have taken out.
     /// A tag that is a GUID is one of ours, or of another server like this.
     pub(super) async fn show_foreign(&self, machines: &[MachineReport]) -> Result<(), EngineError> {
         let now = self.now();
@@ -57,7 +64,8 @@ impl Inner {
             .transact(|draft| {
                 for report in machines {
                     let Some(system) = draft.view().system(report.definition.id).cloned() else { continue };
-                    let theirs = report.foreign.iter().filter(|found| found.tag.parse::<Guid>().is_err());
+                    let Some(inside) = &report.foreign else { continue };
+                    let theirs = inside.iter().filter(|found| found.tag.parse::<Guid>().is_err());
                     let mut found: BTreeMap<Guid, &ForeignSnapshot> =
                         theirs.map(|found| (identity(system.id, &found.tag), found)).collect();
                     let known: Vec<Guid> = draft

@@ -6,6 +6,7 @@
 //!
 //! Invariants: the view never shows what is not durable (except the percentage of a running job, and sizes that are measured again);
 //! a step of a job is durable before it is executed; a job that was acknowledged ends, also across a crash.
+//! Whoever acts for somebody else goes through the [`Gate`], which knows roles and scopes and keeps the record.
 //! The engine knows no CIM class, no URI and no return value: `providers` translates.
 
 mod collections;
@@ -15,6 +16,8 @@ mod error;
 mod events;
 mod export;
 mod foreign;
+mod gate;
+mod gate_commands;
 mod group;
 mod job;
 mod job_state;
@@ -25,6 +28,7 @@ mod model;
 mod options;
 mod power;
 mod queue;
+mod reach;
 mod recovery;
 mod reference_point;
 mod reference_points;
@@ -47,6 +51,7 @@ pub use command::{
 pub use commands::Engine;
 pub use error::EngineError;
 pub use events::{Event, EventChange, EventWindow, JournalLimits, Subscription, Transition};
+pub use gate::Gate;
 pub use job::{AffectedElement, ElementEffect, ElementRef, Failure, Job, JobFailure, JobKind, Work};
 pub use job_state::{Effect, InvalidTransition, JobEvent, JobState, step};
 pub use model::{
@@ -54,6 +59,7 @@ pub use model::{
     SnapshotCollection, SnapshotKind, StartupAction, SystemState, UserSnapshotType, VirtualSystem, Volume, VolumeUsage,
 };
 pub use options::EngineOptions;
+pub use reach::Reach;
 pub use reference_point::{ReferenceDisk, ReferencePoint, ReferencePointCollection};
 pub use sqlite::SqliteStore;
 pub use store::{Change, Lease, Records, Store, StoreError};

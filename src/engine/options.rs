@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{JournalLimits, Store};
+use crate::access::{AuditTrail, NoAudit};
 use crate::backend::{CollectionDefinition, Hypervisor, VolumeManager};
 use crate::time::{Clock, IdSource};
 
@@ -20,6 +21,8 @@ pub struct EngineOptions {
     pub clock: Arc<dyn Clock>,
     /// New identifiers.
     pub ids: Arc<dyn IdSource>,
+    /// The record of what users change.
+    pub audit: Arc<dyn AuditTrail>,
     /// The name of this host: owner of the store's lease.
     pub host_name: String,
     /// Seconds east of UTC, for the names of snapshots.
@@ -56,6 +59,7 @@ impl EngineOptions {
             volumes,
             clock,
             ids,
+            audit: Arc::new(NoAudit),
             host_name: "localhost".to_owned(),
             utc_offset_seconds: 0,
             export_directories: Vec::new(),

@@ -91,6 +91,7 @@ impl Inner {
 }
 
 /// True if no job on the machine is unfinished, so that its state is the one a new job will find.
-fn view_is_idle(view: &super::View, system: Guid) -> bool {
+/// True when no job works on a system or waits for it.
+pub(super) fn view_is_idle(view: &super::View, system: Guid) -> bool {
     view.jobs_of(system).all(|job| job.state.is_final())
 }

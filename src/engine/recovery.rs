@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
+use super::power::view_is_idle;
 use super::report::Chain;
 use super::runner::Inner;
 use super::work::{destroy_requests, files_of, referenced_files};
@@ -177,19 +178,21 @@ impl Inner {
         Ok(())
     }
 
-    /// Marks the snapshots whose files are gone, and those whose files are back.
+    /// Marks the snapshots whose files are gone, and those whose files are back. A machine that a job works on is left
+    /// out, for what is there of its snapshots changes meanwhile.
     pub(super) async fn find_missing(&self) -> Result<(), EngineError> {
         let view = self.view();
-        let own = view.snapshots().filter(|snapshot| !snapshot.foreign);
+        let own = view.snapshots().filter(|snapshot| !snapshot.foreign && view_is_idle(&view, snapshot.system));
         let snapshots: Vec<Guid> = own.map(|snapshot| snapshot.id).collect();
         let missing = self.hypervisor.missing_snapshots(&destroy_requests(&view, &snapshots)).await;
         self.ledger
             .transact(|draft| {
-                for snapshot in view.snapshots().filter(|snapshot| !snapshot.foreign) {
-                    let lost = missing.contains(&snapshot.id);
-                    if lost != snapshot.missing {
-                        warn!(snapshot = %snapshot.id, lost, "The files of a snapshot were lost or came back");
-                        draft.put_snapshot(Snapshot { missing: lost, ..Snapshot::clone(snapshot) });
+                for id in &snapshots {
+                    let Some(snapshot) = draft.view().snapshot(*id).cloned() else { continue };
+                    let lost = missing.contains(id);
+                    if lost != snapshot.missing && view_is_idle(draft.view(), snapshot.system) {
+                        warn!(snapshot = %id, lost, "The files of a snapshot were lost or came back");
+                        draft.put_snapshot(Snapshot { missing: lost, ..Snapshot::clone(&snapshot) });
                     }
                 }
                 Ok(())

@@ -190,15 +190,26 @@ impl Inner {
     /// Marks the reference points whose tracking is lost: all that are thought to be valid, or these of them.
     pub(super) async fn verify_reference_points(&self, only: Option<&[Guid]>) -> Result<(), EngineError> {
         let view = self.view();
-        let asked = view.reference_points().filter(|point| only.is_none_or(|only| only.contains(&point.id)));
-        let mut requests: Vec<TrackingRequest> = asked
-            .filter(|point| point.valid)
-            .map(|point| point.tracking(view.system(point.system).map(AsRef::as_ref)))
-            .collect();
-        if only.is_none() {
-            let tracked = view.snapshots().filter(|snapshot| !snapshot.tracking.is_empty() && !snapshot.tracking_lost);
-            requests.extend(tracked.map(|snapshot| tracking_of(&view, snapshot)));
+        let Some(only) = only else { return self.verify(trusted(&view, |_| true)).await };
+        let asked = only.iter().filter_map(|id| view.reference_point(*id)).filter(|point| point.valid);
+        self.verify(asked.map(|point| point.tracking(view.system(point.system).map(AsRef::as_ref))).collect()).await
+    }
+
+    /// After a job that may have cost a machine its tracking, finds out: the process that had it in memory may have
+    /// been killed, and a snapshot that could not be applied may have begun to replace the content.
+    pub(super) async fn look_again_at_tracking(&self, job: Guid, failed: bool) {
+        let view = self.view();
+        let systems = match view.job(job).map(|job| &job.work) {
+            Some(work @ Work::ChangeState { .. }) => work.systems(&view),
+            Some(work @ Work::Apply { .. }) if failed => work.systems(&view),
+            _ => return,
+        };
+        if let Err(error) = self.verify(trusted(&view, |system| systems.contains(&system))).await {
+            warn!(%error, "The state of a reference point could not be stored");
         }
+    }
+
+    async fn verify(&self, requests: Vec<TrackingRequest>) -> Result<(), EngineError> {
         if requests.is_empty() {
             return Ok(());
         }
@@ -229,6 +240,15 @@ fn group_job(
     affected.extend(lanes.iter().copied().map(ElementRef::System));
     lanes.push(collection);
     NewJob { kind, target, caption, affected, lanes, work }
+}
+
+/// All tracking of these systems that is thought to be whole.
+fn trusted(view: &View, of: impl Fn(Guid) -> bool) -> Vec<TrackingRequest> {
+    let points = view.reference_points().filter(|point| point.valid && of(point.system));
+    let points = points.map(|point| point.tracking(view.system(point.system).map(AsRef::as_ref)));
+    let snapshots = view.snapshots().filter(|snapshot| of(snapshot.system));
+    let snapshots = snapshots.filter(|snapshot| !snapshot.tracking.is_empty() && !snapshot.tracking_lost);
+    points.chain(snapshots.map(|snapshot| tracking_of(view, snapshot))).collect()
 }
 
 /// The tracking that began with a snapshot that still exists.

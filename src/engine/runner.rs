@@ -37,6 +37,7 @@ pub(super) struct Inner {
     pub(super) volumes: Arc<dyn VolumeManager>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) ids: Arc<dyn IdSource>,
+    pub(super) audit: Arc<dyn crate::access::AuditTrail>,
     pub(super) settings: Settings,
     pub(super) lanes: Mutex<Lanes>,
     pub(super) cancels: Mutex<HashMap<Guid, CancellationToken>>,
@@ -278,6 +279,7 @@ impl Inner {
     /// Stores how the job ended together with what it changed.
     pub(super) async fn end(self: &Arc<Self>, id: Guid, result: Result<CallResult, BackendError>) {
         self.look_at_systems(id).await;
+        self.look_again_at_tracking(id, result.is_err()).await;
         let stopping = self.check_open().is_err();
         self.persist(|draft| {
             let now = self.now();

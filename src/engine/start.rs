@@ -26,6 +26,8 @@ use crate::time::{Guid, Timestamp};
 const SWEEP: Duration = Duration::from_secs(5);
 /// How long a lease lasts.
 const LEASE: Duration = Duration::from_secs(3600);
+/// How often the host is asked what became of snapshots without us, and what others have made.
+const INSPECT: Duration = Duration::from_secs(60);
 /// How often it is renewed, so that an idle server soon finds out that it was taken over.
 const RENEW: Duration = Duration::from_secs(60);
 
@@ -46,6 +48,7 @@ pub(super) async fn open(options: EngineOptions) -> Result<Arc<Inner>, EngineErr
         hypervisor: options.hypervisor,
         volumes: options.volumes,
         clock: options.clock,
+        audit: options.audit,
         ids: options.ids,
         lanes: Mutex::new(Lanes::new(options.queue_limit)),
         cancels: Mutex::default(),
@@ -188,8 +191,15 @@ impl Inner {
 
     async fn sweep(&self) {
         let mut renewed = tokio::time::Instant::now();
+        let mut inspected = renewed;
         loop {
             tokio::time::sleep(SWEEP).await;
+            if inspected.elapsed() > INSPECT {
+                if let Err(error) = self.look_at_snapshots().await {
+                    warn!(error = %Chain(&error), "The snapshots could not be looked at");
+                }
+                inspected = tokio::time::Instant::now();
+            }
             if let Err(error) = self.sweep_jobs().await {
                 warn!(error = %Chain(&error), "Old jobs could not be removed");
             }

@@ -2,7 +2,7 @@
 
 use super::element::Element;
 use super::scope::Scope;
-use crate::cim::CimError;
+use crate::cim::{CimError, CimStatus};
 use crate::cimom::MethodResult;
 use crate::engine::{EngineError, Outcome};
 
@@ -54,6 +54,7 @@ impl From<EngineError> for Refusal {
             | E::NoSuchPool(_)
             | E::InvalidParameter { .. } => INVALID_PARAMETER,
             E::NoSuchJob(job) => return Self::Fault(CimError::not_found(format_args!("job {job}"))),
+            E::AccessDenied(_) => return Self::Fault(CimError::new(CimStatus::AccessDenied, error.to_string())),
             E::InvalidState { .. } | E::Busy | E::ShuttingDown => INVALID_STATE,
             E::QueueFull { .. } => IN_USE,
             E::NotSupported(_) => {

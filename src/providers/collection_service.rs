@@ -17,7 +17,7 @@ use super::generated::{
 use super::scope::{Scope, Shared};
 use super::snapshot_settings::snapshot_settings;
 use crate::cim::{CimError, ClassDeclaration, MethodDeclaration, ObjectPath};
-use crate::cimom::{BoxFuture, CallContext, MethodArguments, MethodProvider, MethodResult};
+use crate::cimom::{BoxFuture, CallContext, MethodArguments, MethodProvider, MethodResult, Principal};
 use crate::engine::{
     CollectionChange, CollectionKind, CreateGroupSnapshot, DefineCollection, GroupSnapshotType, Outcome,
 };
@@ -39,7 +39,7 @@ impl MethodProvider for CollectionSnapshotService {
     ) -> BoxFuture<'a, Result<MethodResult, CimError>> {
         Box::pin(async move {
             let scope = Scope::new(&self.shared, cx);
-            let user = cx.principal.name();
+            let user = &cx.principal;
             answer(match method.name.as_str() {
                 "CreateSnapshot" => create(&scope, arguments, user).await,
                 "ApplySnapshot" => apply(&scope, arguments, user).await,
@@ -53,7 +53,7 @@ impl MethodProvider for CollectionSnapshotService {
     }
 }
 
-async fn create(scope: &Scope, arguments: MethodArguments, user: &str) -> Result<MethodResult, Refusal> {
+async fn create(scope: &Scope, arguments: MethodArguments, user: &Principal) -> Result<MethodResult, Refusal> {
     let input = CollectionSnapshotServiceCreateSnapshotInput::from_arguments(arguments);
     let collection = arguments::collection(scope, input.collection.as_deref())?;
     let snapshot_type = group_snapshot_type(required(input.snapshot_type)?)?;
@@ -67,19 +67,23 @@ async fn create(scope: &Scope, arguments: MethodArguments, user: &str) -> Result
     })
 }
 
-async fn apply(scope: &Scope, arguments: MethodArguments, user: &str) -> Result<MethodResult, Refusal> {
+async fn apply(scope: &Scope, arguments: MethodArguments, user: &Principal) -> Result<MethodResult, Refusal> {
     let input = CollectionSnapshotServiceApplySnapshotInput::from_arguments(arguments);
     let set = arguments::snapshot_collection(scope, input.snapshot_collection.as_deref())?;
     Ok(accepted(scope, &scope.shared.engine.apply_group_snapshot(set, user).await?))
 }
 
-async fn destroy_snapshots(scope: &Scope, arguments: MethodArguments, user: &str) -> Result<MethodResult, Refusal> {
+async fn destroy_snapshots(
+    scope: &Scope,
+    arguments: MethodArguments,
+    user: &Principal,
+) -> Result<MethodResult, Refusal> {
     let input = CollectionSnapshotServiceDestroySnapshotInput::from_arguments(arguments);
     let set = arguments::snapshot_collection(scope, input.affected_snapshot_collection.as_deref())?;
     Ok(accepted(scope, &scope.shared.engine.destroy_group_snapshot(set, user).await?))
 }
 
-async fn convert(scope: &Scope, arguments: MethodArguments, user: &str) -> Result<MethodResult, Refusal> {
+async fn convert(scope: &Scope, arguments: MethodArguments, user: &Principal) -> Result<MethodResult, Refusal> {
     let input = CollectionSnapshotServiceConvertToReferencePointInput::from_arguments(arguments);
     let set = arguments::snapshot_collection(scope, input.affected_snapshot_collection.as_deref())?;
     Ok(accepted(scope, &scope.shared.engine.convert_group_to_reference_point(set, user).await?))
@@ -110,13 +114,14 @@ impl MethodProvider for CollectionManagement {
     ) -> BoxFuture<'a, Result<MethodResult, CimError>> {
         Box::pin(async move {
             let scope = Scope::new(&self.shared, cx);
+            let user = &cx.principal;
             answer(match method.name.as_str() {
-                "DefineCollection" => define(&scope, arguments).await,
-                "DestroyCollection" => destroy(&scope, arguments).await,
-                "RenameCollection" => rename(&scope, arguments).await,
-                "AddMember" => add(&scope, arguments).await,
-                "RemoveMember" => remove(&scope, arguments).await,
-                "RemoveMemberById" => remove_by_id(&scope, arguments).await,
+                "DefineCollection" => define(&scope, arguments, user).await,
+                "DestroyCollection" => destroy(&scope, arguments, user).await,
+                "RenameCollection" => rename(&scope, arguments, user).await,
+                "AddMember" => add(&scope, arguments, user).await,
+                "RemoveMember" => remove(&scope, arguments, user).await,
+                "RemoveMemberById" => remove_by_id(&scope, arguments, user).await,
                 "RequestStateChange" | "StartService" | "StopService" => Err(Refusal::Code(NOT_SUPPORTED_AT_ALL)),
                 _ => Err(Refusal::Code(NOT_SUPPORTED)),
             })
@@ -124,7 +129,7 @@ impl MethodProvider for CollectionManagement {
     }
 }
 
-async fn define(scope: &Scope, arguments: MethodArguments) -> Result<MethodResult, Refusal> {
+async fn define(scope: &Scope, arguments: MethodArguments, user: &Principal) -> Result<MethodResult, Refusal> {
     let input = DefineCollectionInput::from_arguments(arguments);
     let name = required(input.name)?;
     let id = input.id.filter(|id| !id.is_empty()).map(|id| required(guid(&id))).transpose()?;
@@ -133,47 +138,52 @@ async fn define(scope: &Scope, arguments: MethodArguments) -> Result<MethodResul
         1 => CollectionKind::Collections,
         _ => return Err(Refusal::Code(INVALID_PARAMETER)),
     };
-    let id = scope.shared.engine.define_collection(DefineCollection { name, id, kind }).await?;
+    let id = scope.shared.engine.define_collection(DefineCollection { name, id, kind }, user).await?;
     Ok(MethodResult::returning(DONE).with("DefinedCollection", collection_element(id, kind).path(scope)))
 }
 
-async fn destroy(scope: &Scope, arguments: MethodArguments) -> Result<MethodResult, Refusal> {
+async fn destroy(scope: &Scope, arguments: MethodArguments, user: &Principal) -> Result<MethodResult, Refusal> {
     let input = DestroyCollectionInput::from_arguments(arguments);
     let collection = arguments::collection(scope, input.collection.as_deref())?;
-    scope.shared.engine.destroy_collection(collection).await?;
+    scope.shared.engine.destroy_collection(collection, user).await?;
     Ok(MethodResult::returning(DONE))
 }
 
-async fn rename(scope: &Scope, arguments: MethodArguments) -> Result<MethodResult, Refusal> {
+async fn rename(scope: &Scope, arguments: MethodArguments, user: &Principal) -> Result<MethodResult, Refusal> {
     let input = RenameCollectionInput::from_arguments(arguments);
     let collection = arguments::collection(scope, input.collection.as_deref())?;
-    scope.shared.engine.rename_collection(collection, required(input.new_name)?).await?;
+    scope.shared.engine.rename_collection(collection, required(input.new_name)?, user).await?;
     Ok(MethodResult::returning(DONE))
 }
 
-async fn add(scope: &Scope, arguments: MethodArguments) -> Result<MethodResult, Refusal> {
+async fn add(scope: &Scope, arguments: MethodArguments, user: &Principal) -> Result<MethodResult, Refusal> {
     let input = AddMemberInput::from_arguments(arguments);
     let member = arguments::member(scope, input.member.as_deref())?;
     let collection = arguments::collection(scope, input.collection.as_deref())?;
-    change(scope, collection, CollectionChange::Add(member)).await
+    change(scope, collection, CollectionChange::Add(member), user).await
 }
 
-async fn remove(scope: &Scope, arguments: MethodArguments) -> Result<MethodResult, Refusal> {
+async fn remove(scope: &Scope, arguments: MethodArguments, user: &Principal) -> Result<MethodResult, Refusal> {
     let input = RemoveMemberInput::from_arguments(arguments);
     let member = arguments::member(scope, input.member.as_deref())?;
     let collection = arguments::collection(scope, input.collection.as_deref())?;
-    change(scope, collection, CollectionChange::Remove(member)).await
+    change(scope, collection, CollectionChange::Remove(member), user).await
 }
 
 /// Removing something that is no member succeeds.
-async fn remove_by_id(scope: &Scope, arguments: MethodArguments) -> Result<MethodResult, Refusal> {
+async fn remove_by_id(scope: &Scope, arguments: MethodArguments, user: &Principal) -> Result<MethodResult, Refusal> {
     let input = RemoveMemberByIdInput::from_arguments(arguments);
     let member = arguments::member(scope, input.member.as_deref())?;
     let collection = required(guid(&required(input.collection_id)?))?;
-    change(scope, collection, CollectionChange::Remove(member)).await
+    change(scope, collection, CollectionChange::Remove(member), user).await
 }
 
-async fn change(scope: &Scope, collection: Guid, change: CollectionChange) -> Result<MethodResult, Refusal> {
-    scope.shared.engine.change_collection(collection, change).await?;
+async fn change(
+    scope: &Scope,
+    collection: Guid,
+    change: CollectionChange,
+    user: &Principal,
+) -> Result<MethodResult, Refusal> {
+    scope.shared.engine.change_collection(collection, change, user).await?;
     Ok(MethodResult::returning(DONE))
 }

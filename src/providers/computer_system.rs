@@ -199,6 +199,6 @@ async fn request_state_change(
         }
     };
     let Element::System(id) = element else { return Err(Refusal::Code(NOT_SUPPORTED)) };
-    let outcome = scope.shared.engine.request_state_change(id, requested, cx.principal.name()).await?;
+    let outcome = scope.shared.engine.request_state_change(id, requested, &cx.principal).await?;
     Ok(accepted(scope, &outcome))
 }

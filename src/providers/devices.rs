@@ -88,6 +88,9 @@ impl Device {
 
 /// The device records of a machine or snapshot.
 pub(super) fn devices_of(view: &View, owner: Guid) -> Vec<Device> {
+    if view.system(owner).is_none() && view.snapshot(owner).is_none() {
+        return Vec::new();
+    }
     let disks = disks_of(view, owner);
     let mut devices = vec![Device { owner, part: Part::Controller }];
     for (number, disk) in disks.iter().enumerate() {

@@ -8,7 +8,7 @@ use super::generated::{ExportSnapshotInput, VirtualSystemManagementServiceExport
 use super::scope::Scope;
 use super::snapshot_settings::Given;
 use crate::cim::{CimValue, ObjectPath};
-use crate::cimom::{MethodArguments, MethodResult};
+use crate::cimom::{MethodArguments, MethodResult, Principal};
 use crate::engine::{BackupIntent, ExportSettings};
 
 /// Writes one snapshot of a machine. The machine itself, with all snapshots or without any, is not exported: a
@@ -16,7 +16,7 @@ use crate::engine::{BackupIntent, ExportSettings};
 pub(super) async fn export_system_definition(
     scope: &Scope,
     arguments: MethodArguments,
-    user: &str,
+    user: &Principal,
 ) -> Result<MethodResult, Refusal> {
     let input = VirtualSystemManagementServiceExportSystemDefinitionInput::from_arguments(arguments);
     let system = arguments::system(scope, input.computer_system.as_deref())?;
@@ -50,7 +50,7 @@ pub(super) async fn export_system_definition(
 pub(super) async fn export_snapshot(
     scope: &Scope,
     arguments: MethodArguments,
-    user: &str,
+    user: &Principal,
 ) -> Result<MethodResult, Refusal> {
     let input = ExportSnapshotInput::from_arguments(arguments);
     let set = arguments::snapshot_collection(scope, input.snapshot_collection.as_deref())?;

@@ -13,13 +13,14 @@ use super::job::{Jobs, is_virtualization_job};
 use super::scope::{CLUSTER_NAMESPACE, HOST_NAMESPACE, Scope, Shared};
 use super::setting_data::SettingData;
 use super::{ProviderOptions, storage};
+use crate::access::Account;
 use crate::cim::{
     CimDateTime, CimError, CimInstance, CimStatus, CimValue, ClassDeclaration, InstanceBuilder, Schema, namespace_eq,
 };
 use crate::cimom::{
     BoxFuture, IndicationProvider, JournalWindow, Occurrence, Occurrences, SubscriptionRecord, SubscriptionStore,
 };
-use crate::engine::{Engine, Event, EventChange, Subscription};
+use crate::engine::{Engine, Event, EventChange, Gate, Subscription};
 use crate::time::{Guid, Timestamp};
 
 /// Events that are read at once.
@@ -29,7 +30,7 @@ const FACETS: u64 = 4;
 
 /// The indications of this host, and the subscriptions to them.
 pub struct Indications {
-    engine: Arc<Engine>,
+    engine: Arc<Gate>,
     namespaces: Vec<Namespace>,
 }
 
@@ -69,19 +70,20 @@ impl Indications {
     /// # Errors
     /// A [`CimError`] when the schema does not have a class that is needed.
     pub fn new(engine: &Arc<Engine>, schema: &Schema, options: &ProviderOptions) -> Result<Self, CimError> {
+        let engine = Arc::new(Gate::new(Arc::clone(engine)));
         let mut namespaces = Vec::new();
         for name in [HOST_NAMESPACE, CLUSTER_NAMESPACE, storage::NAMESPACE] {
             let namespace = schema.namespace(name).ok_or_else(|| {
                 CimError::new(CimStatus::InvalidNamespace, format!("the schema has no namespace {name}"))
             })?;
             let shared = Arc::new(Shared {
-                engine: Arc::clone(engine),
+                engine: Arc::clone(&engine),
                 options: options.clone(),
                 schema: Arc::clone(namespace),
             });
             namespaces.push(Namespace::new(shared)?);
         }
-        Ok(Self { engine: Arc::clone(engine), namespaces })
+        Ok(Self { engine, namespaces })
     }
 
     fn namespace(&self, name: &str) -> Option<&Namespace> {
@@ -239,13 +241,18 @@ impl IndicationProvider for Indications {
         self.engine.watch_events()
     }
 
-    fn after(&self, namespace: &str, position: u64) -> Result<Occurrences, CimError> {
+    fn after(&self, namespace: &str, position: u64, account: &Account) -> Result<Occurrences, CimError> {
         let Some(namespace) = self.namespace(namespace) else { return Ok(Occurrences::default()) };
         let mut read = Occurrences { items: Vec::new(), read_to: position };
+        let reach = self.engine.reach(account);
         // An event that was read in part is read again.
         let whole = (position + 1) / FACETS;
         for event in self.engine.events_after(whole.saturating_sub(1), PORTION) {
             let first = event.position.saturating_mul(FACETS);
+            read.read_to = first + (FACETS - 1);
+            if !reach.has_event(&event) {
+                continue;
+            }
             let mut facets = namespace.facets(&event)?;
             facets.retain(Facet::is_seen);
             // The last one has the last number, so that who has it has the whole event.
@@ -260,7 +267,6 @@ impl IndicationProvider for Indications {
                     read.items.push(Occurrence { position: number, at: event.at, indication });
                 }
             }
-            read.read_to = first + (FACETS - 1);
         }
         Ok(read)
     }
@@ -272,13 +278,12 @@ impl IndicationProvider for Indications {
 
 impl SubscriptionStore for Indications {
     fn subscriptions(&self) -> Vec<SubscriptionRecord> {
-        let view = self.engine.view();
         let record = |subscription: &Arc<Subscription>| SubscriptionRecord {
             id: subscription.id,
             owner: subscription.owner.clone(),
             terms: subscription.terms.clone(),
         };
-        view.subscriptions().map(record).collect()
+        self.engine.subscriptions().iter().map(record).collect()
     }
 
     fn put(&self, record: SubscriptionRecord) -> BoxFuture<'_, Result<(), CimError>> {

@@ -8,7 +8,7 @@ use super::generated::ConcreteJobRequestStateChangeInput;
 use super::job::summary;
 use super::scope::{Scope, Shared};
 use crate::cim::{CimError, CimStatus, ClassDeclaration, InstanceBuilder, MethodDeclaration, ObjectPath, cimxml};
-use crate::cimom::{BoxFuture, CallContext, MethodArguments, MethodProvider, MethodResult};
+use crate::cimom::{BoxFuture, CallContext, MethodArguments, MethodProvider, MethodResult, Principal};
 use crate::engine::{CancelMode, Failure, Job, JobFailure, JobState, Outcome};
 
 /// Carries out the methods of jobs.
@@ -35,7 +35,7 @@ impl MethodProvider for JobMethods {
             match method.name.as_str() {
                 "GetError" => get_error(&scope, &job),
                 "GetErrorEx" => get_error_ex(&scope, &job),
-                "RequestStateChange" => answer(request_state_change(&scope, &job, arguments).await),
+                "RequestStateChange" => answer(request_state_change(&scope, &job, arguments, &cx.principal).await),
                 _ => Ok(MethodResult::returning(NOT_SUPPORTED_AT_ALL)),
             }
         })
@@ -106,7 +106,12 @@ const fn error_type(failure: Failure) -> u16 {
     }
 }
 
-async fn request_state_change(scope: &Scope, job: &Job, arguments: MethodArguments) -> Result<MethodResult, Refusal> {
+async fn request_state_change(
+    scope: &Scope,
+    job: &Job,
+    arguments: MethodArguments,
+    user: &Principal,
+) -> Result<MethodResult, Refusal> {
     let input = ConcreteJobRequestStateChangeInput::from_arguments(arguments);
     let mode = match input.requested_state {
         Some(4) => CancelMode::Terminate,
@@ -117,7 +122,7 @@ async fn request_state_change(scope: &Scope, job: &Job, arguments: MethodArgumen
     if input.timeout_period.is_some() {
         return Err(Refusal::Code(NO_TIMEOUT_SUPPORT));
     }
-    Ok(MethodResult::returning(match scope.shared.engine.cancel_job(job.id, mode).await? {
+    Ok(MethodResult::returning(match scope.shared.engine.cancel_job(job.id, mode, user).await? {
         Outcome::Done(()) => DONE,
         Outcome::Started { .. } => STARTED,
     }))

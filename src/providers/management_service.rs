@@ -31,8 +31,8 @@ impl MethodProvider for ManagementService {
         Box::pin(async move {
             let scope = Scope::new(&self.shared, cx);
             answer(match method.name.as_str() {
-                "ModifySystemSettings" => modify_system_settings(&scope, arguments).await,
-                "ExportSystemDefinition" => export_system_definition(&scope, arguments, cx.principal.name()).await,
+                "ModifySystemSettings" => modify_system_settings(&scope, arguments, &cx.principal).await,
+                "ExportSystemDefinition" => export_system_definition(&scope, arguments, &cx.principal).await,
                 "GetSummaryInformation" => summary_information(&scope, arguments),
                 "GetSizeOfSystemFiles" => size_of_system_files(&scope, arguments),
                 "RequestStateChange" | "StartService" | "StopService" => Err(Refusal::Code(NOT_SUPPORTED_AT_ALL)),

@@ -9,11 +9,15 @@ use super::generated::ModifySystemSettingsInput;
 use super::scope::Scope;
 use super::snapshot_settings::Given;
 use crate::cim::{ClassName, ObjectPath};
-use crate::cimom::{MethodArguments, MethodResult};
+use crate::cimom::{MethodArguments, MethodResult, Principal};
 use crate::engine::{ShutdownAction, StartupAction, SystemChange, UserSnapshotType};
 
 /// Changes what can be changed and leaves the rest of the record alone: clients send the whole of it back.
-pub(super) async fn modify_system_settings(scope: &Scope, arguments: MethodArguments) -> Result<MethodResult, Refusal> {
+pub(super) async fn modify_system_settings(
+    scope: &Scope,
+    arguments: MethodArguments,
+    user: &Principal,
+) -> Result<MethodResult, Refusal> {
     let input = ModifySystemSettingsInput::from_arguments(arguments);
     let given = Given::read(&scope.shared.schema, &input.system_settings)?
         .filter(|given| given.is_a("CIM_VirtualSystemSettingData"))
@@ -23,8 +27,8 @@ pub(super) async fn modify_system_settings(scope: &Scope, arguments: MethodArgum
     let name = given.text("ElementName").map(SmolStr::new);
     let engine = &scope.shared.engine;
     match Element::find(SETTING_DATA, &path, scope) {
-        Some(Element::Settings(system)) => engine.modify_system(system, system_change(&given, name)?).await?,
-        Some(Element::Snapshot(snapshot)) => engine.modify_snapshot(snapshot, name, given.notes()).await?,
+        Some(Element::Settings(system)) => engine.modify_system(system, system_change(&given, name)?, user).await?,
+        Some(Element::Snapshot(snapshot)) => engine.modify_snapshot(snapshot, name, given.notes(), user).await?,
         _ => return Err(Refusal::Code(INVALID_PARAMETER)),
     }
     Ok(MethodResult::returning(DONE))

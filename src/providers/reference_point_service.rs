@@ -13,7 +13,7 @@ use super::generated::{
 use super::scope::{Scope, Shared};
 use super::snapshot_settings::Given;
 use crate::cim::{CimError, CimValue, ClassDeclaration, MethodDeclaration, ObjectPath};
-use crate::cimom::{BoxFuture, CallContext, MethodArguments, MethodProvider, MethodResult};
+use crate::cimom::{BoxFuture, CallContext, MethodArguments, MethodProvider, MethodResult, Principal};
 use crate::engine::ConsistencyLevel;
 
 /// Carries out the methods of the service for reference points of one machine.
@@ -37,7 +37,7 @@ impl MethodProvider for ReferencePointService {
     ) -> BoxFuture<'a, Result<MethodResult, CimError>> {
         Box::pin(async move {
             let scope = Scope::new(&self.shared, cx);
-            let user = cx.principal.name();
+            let user = &cx.principal;
             answer(match method.name.as_str() {
                 "CreateReferencePoint" => create(&scope, arguments, user).await,
                 "DestroyReferencePoint" => destroy(&scope, arguments, user).await,
@@ -58,7 +58,7 @@ impl MethodProvider for CollectionReferencePointService {
     ) -> BoxFuture<'a, Result<MethodResult, CimError>> {
         Box::pin(async move {
             let scope = Scope::new(&self.shared, cx);
-            let user = cx.principal.name();
+            let user = &cx.principal;
             answer(match method.name.as_str() {
                 "CreateReferencePoint" => create_of_collection(&scope, arguments, user).await,
                 "DestroyReferencePoint" => destroy_collection(&scope, arguments, user).await,
@@ -74,7 +74,7 @@ fn refused(method: &str) -> Refusal {
     Refusal::Code(if never { NOT_SUPPORTED_AT_ALL } else { NOT_SUPPORTED })
 }
 
-async fn create(scope: &Scope, arguments: MethodArguments, user: &str) -> Result<MethodResult, Refusal> {
+async fn create(scope: &Scope, arguments: MethodArguments, user: &Principal) -> Result<MethodResult, Refusal> {
     let input = VirtualSystemReferencePointServiceCreateReferencePointInput::from_arguments(arguments);
     let system = arguments::system(scope, input.affected_system.as_deref())?;
     match required(input.reference_point_type)? {
@@ -86,14 +86,18 @@ async fn create(scope: &Scope, arguments: MethodArguments, user: &str) -> Result
     Ok(accepted(scope, &scope.shared.engine.create_reference_point(system, level, user).await?))
 }
 
-async fn destroy(scope: &Scope, arguments: MethodArguments, user: &str) -> Result<MethodResult, Refusal> {
+async fn destroy(scope: &Scope, arguments: MethodArguments, user: &Principal) -> Result<MethodResult, Refusal> {
     let input = VirtualSystemReferencePointServiceDestroyReferencePointInput::from_arguments(arguments);
     let point = arguments::reference_point(scope, input.affected_reference_point.as_deref())?;
     Ok(accepted(scope, &scope.shared.engine.destroy_reference_point(point, user).await?))
 }
 
 /// The types are other numbers than those of the service for one machine.
-async fn create_of_collection(scope: &Scope, arguments: MethodArguments, user: &str) -> Result<MethodResult, Refusal> {
+async fn create_of_collection(
+    scope: &Scope,
+    arguments: MethodArguments,
+    user: &Principal,
+) -> Result<MethodResult, Refusal> {
     let input = CollectionReferencePointServiceCreateReferencePointInput::from_arguments(arguments);
     let collection = arguments::collection(scope, input.collection.as_deref())?;
     match required(input.reference_point_type)? {
@@ -105,7 +109,11 @@ async fn create_of_collection(scope: &Scope, arguments: MethodArguments, user: &
     Ok(accepted(scope, &scope.shared.engine.create_group_reference_point(collection, level, user).await?))
 }
 
-async fn destroy_collection(scope: &Scope, arguments: MethodArguments, user: &str) -> Result<MethodResult, Refusal> {
+async fn destroy_collection(
+    scope: &Scope,
+    arguments: MethodArguments,
+    user: &Principal,
+) -> Result<MethodResult, Refusal> {
     let input = CollectionReferencePointServiceDestroyReferencePointInput::from_arguments(arguments);
     let set = arguments::reference_points(scope, input.affected_reference_point_collection.as_deref())?;
     Ok(accepted(scope, &scope.shared.engine.destroy_group_reference_point(set, user).await?))

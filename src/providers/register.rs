@@ -27,7 +27,7 @@ use super::snapshot_service::SnapshotService;
 use super::{devices, links, services};
 use crate::cim::{CimError, CimStatus, Schema};
 use crate::cimom::{MethodProvider, ProviderRegistry};
-use crate::engine::{CollectionKind, Engine};
+use crate::engine::{CollectionKind, Engine, Gate};
 
 /// The associations of both virtualization namespaces.
 static COMMON: [&Association; 16] = [
@@ -75,14 +75,15 @@ pub fn register(
     engine: &Arc<Engine>,
     options: &ProviderOptions,
 ) -> Result<(), CimError> {
+    let gate = &Arc::new(Gate::new(Arc::clone(engine)));
     for name in [HOST_NAMESPACE, CLUSTER_NAMESPACE] {
-        let mut namespace = Namespace::open(registry, schema, engine, options, name)?;
+        let mut namespace = Namespace::open(registry, schema, gate, options, name)?;
         namespace.virtualization()?;
     }
-    Namespace::open(registry, schema, engine, options, HOST_NAMESPACE)?.host_only()?;
-    Namespace::open(registry, schema, engine, options, CLUSTER_NAMESPACE)?.cluster_only()?;
-    Namespace::open(registry, schema, engine, options, INTEROP_NAMESPACE)?.interop()?;
-    Namespace::open(registry, schema, engine, options, OMI_NAMESPACE)?.omi()
+    Namespace::open(registry, schema, gate, options, HOST_NAMESPACE)?.host_only()?;
+    Namespace::open(registry, schema, gate, options, CLUSTER_NAMESPACE)?.cluster_only()?;
+    Namespace::open(registry, schema, gate, options, INTEROP_NAMESPACE)?.interop()?;
+    Namespace::open(registry, schema, gate, options, OMI_NAMESPACE)?.omi()
 }
 
 /// The registration of one namespace.
@@ -96,14 +97,14 @@ impl<'r> Namespace<'r> {
     fn open(
         registry: &'r mut ProviderRegistry,
         schema: &Schema,
-        engine: &Arc<Engine>,
+        gate: &Arc<Gate>,
         options: &ProviderOptions,
         name: &'static str,
     ) -> Result<Self, CimError> {
         let namespace = schema
             .namespace(name)
             .ok_or_else(|| CimError::new(CimStatus::InvalidNamespace, format!("the schema has no namespace {name}")))?;
-        let shared = Shared { engine: Arc::clone(engine), options: options.clone(), schema: Arc::clone(namespace) };
+        let shared = Shared { engine: Arc::clone(gate), options: options.clone(), schema: Arc::clone(namespace) };
         Ok(Self { registry, shared: Arc::new(shared), name })
     }
 

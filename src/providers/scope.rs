@@ -7,7 +7,7 @@ use smol_str::SmolStr;
 use super::ProviderOptions;
 use crate::cim::{CimError, CimStatus, ClassDeclaration, NamespaceSchema};
 use crate::cimom::CallContext;
-use crate::engine::{Engine, View};
+use crate::engine::{Gate, View};
 use crate::time::Timestamp;
 
 /// Namespace of the classes of a single host.
@@ -21,7 +21,7 @@ pub(super) const OMI_NAMESPACE: &str = "root/omi";
 
 /// What all providers of one namespace share.
 pub(super) struct Shared {
-    pub(super) engine: Arc<Engine>,
+    pub(super) engine: Arc<Gate>,
     pub(super) options: ProviderOptions,
     pub(super) schema: Arc<NamespaceSchema>,
 }
@@ -46,7 +46,8 @@ pub(super) struct Scope {
 
 impl Scope {
     pub(super) fn new(shared: &Arc<Shared>, cx: &CallContext) -> Self {
-        Self { shared: Arc::clone(shared), view: shared.engine.view(), namespace: cx.namespace.clone(), now: cx.now }
+        let view = shared.engine.view(&cx.principal);
+        Self { shared: Arc::clone(shared), view, namespace: cx.namespace.clone(), now: cx.now }
     }
 
     /// The name of this host.

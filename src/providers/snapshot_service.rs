@@ -15,7 +15,7 @@ use super::reference_point_service::no_settings;
 use super::scope::{Scope, Shared};
 use super::snapshot_settings::snapshot_settings;
 use crate::cim::{CimError, ClassDeclaration, MethodDeclaration, ObjectPath};
-use crate::cimom::{BoxFuture, CallContext, MethodArguments, MethodProvider, MethodResult};
+use crate::cimom::{BoxFuture, CallContext, MethodArguments, MethodProvider, MethodResult, Principal};
 use crate::engine::{CreateSnapshot, Outcome, SnapshotType};
 
 /// Carries out the methods of the snapshot service.
@@ -34,7 +34,7 @@ impl MethodProvider for SnapshotService {
     ) -> BoxFuture<'a, Result<MethodResult, CimError>> {
         Box::pin(async move {
             let scope = Scope::new(&self.shared, cx);
-            let user = cx.principal.name();
+            let user = &cx.principal;
             answer(match method.name.as_str() {
                 "CreateSnapshot" => create(&scope, arguments, user).await,
                 "ApplySnapshot" => apply(&scope, arguments, user).await,
@@ -49,7 +49,7 @@ impl MethodProvider for SnapshotService {
     }
 }
 
-async fn create(scope: &Scope, arguments: MethodArguments, user: &str) -> Result<MethodResult, Refusal> {
+async fn create(scope: &Scope, arguments: MethodArguments, user: &Principal) -> Result<MethodResult, Refusal> {
     let input = VirtualSystemSnapshotServiceCreateSnapshotInput::from_arguments(arguments);
     let system = arguments::system(scope, input.affected_system.as_deref())?;
     let snapshot_type = snapshot_type(required(input.snapshot_type)?)?;
@@ -75,25 +75,25 @@ const fn snapshot_type(number: u16) -> Result<SnapshotType, Refusal> {
     }
 }
 
-async fn apply(scope: &Scope, arguments: MethodArguments, user: &str) -> Result<MethodResult, Refusal> {
+async fn apply(scope: &Scope, arguments: MethodArguments, user: &Principal) -> Result<MethodResult, Refusal> {
     let input = VirtualSystemSnapshotServiceApplySnapshotInput::from_arguments(arguments);
     let snapshot = arguments::snapshot(scope, input.snapshot.as_deref())?;
     Ok(accepted(scope, &scope.shared.engine.apply_snapshot(snapshot, user).await?))
 }
 
-async fn destroy(scope: &Scope, arguments: MethodArguments, user: &str) -> Result<MethodResult, Refusal> {
+async fn destroy(scope: &Scope, arguments: MethodArguments, user: &Principal) -> Result<MethodResult, Refusal> {
     let input = VirtualSystemSnapshotServiceDestroySnapshotInput::from_arguments(arguments);
     let snapshot = arguments::snapshot(scope, input.affected_snapshot.as_deref())?;
     Ok(accepted(scope, &scope.shared.engine.destroy_snapshot(snapshot, user).await?))
 }
 
-async fn destroy_tree(scope: &Scope, arguments: MethodArguments, user: &str) -> Result<MethodResult, Refusal> {
+async fn destroy_tree(scope: &Scope, arguments: MethodArguments, user: &Principal) -> Result<MethodResult, Refusal> {
     let input = DestroySnapshotTreeInput::from_arguments(arguments);
     let snapshot = arguments::snapshot(scope, input.snapshot_setting_data.as_deref())?;
     Ok(accepted(scope, &scope.shared.engine.destroy_snapshot_tree(snapshot, user).await?))
 }
 
-async fn clear_state(scope: &Scope, arguments: MethodArguments, user: &str) -> Result<MethodResult, Refusal> {
+async fn clear_state(scope: &Scope, arguments: MethodArguments, user: &Principal) -> Result<MethodResult, Refusal> {
     let input = ClearSnapshotStateInput::from_arguments(arguments);
     let snapshot = arguments::snapshot(scope, input.snapshot_setting_data.as_deref())?;
     Ok(accepted(scope, &scope.shared.engine.clear_snapshot_state(snapshot, user).await?))
@@ -101,7 +101,7 @@ async fn clear_state(scope: &Scope, arguments: MethodArguments, user: &str) -> R
 
 /// A back-end without change tracking refuses with 32770; the reason is logged where refusals become numbers. Settings
 /// that say something are refused.
-async fn convert(scope: &Scope, arguments: MethodArguments, user: &str) -> Result<MethodResult, Refusal> {
+async fn convert(scope: &Scope, arguments: MethodArguments, user: &Principal) -> Result<MethodResult, Refusal> {
     let input = VirtualSystemSnapshotServiceConvertToReferencePointInput::from_arguments(arguments);
     let snapshot = arguments::snapshot(scope, input.affected_snapshot.as_deref())?;
     no_settings(scope, &input.reference_point_settings)?;

@@ -60,7 +60,7 @@ async fn serve_http<H: EnvelopeHandler>(
 ) {
     let linger = LingerFlag::default();
     let idle = shared.limits.idle;
-    let auth = ConnectionAuth::new(tls, &shared.auth, shared.limits.handshake);
+    let auth = ConnectionAuth::new(tls, &shared.auth, shared.limits.handshake, peer.ip());
     let context = Arc::new(Connection { shared, auth, linger: linger.clone(), surplus });
     let service = service_fn(move |request| {
         let context = Arc::clone(&context);

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use crate::access::Right;
 use crate::binding::ResourceUri;
 use crate::cimom::{ObjectManager, Principal};
 use crate::soap::{Envelope, Fault, Headers, ResponseHeader, Subcode, action, code, detail, write_response};
@@ -204,6 +205,11 @@ impl Service {
     }
 
     async fn dispatch(&self, request: &Request<'_, '_>) -> Result<Answer, Fault> {
+        let right = right(request.action);
+        if !request.principal.account().role.has(right) {
+            return Err(Fault::new(Subcode::AccessDenied)
+                .reason(format!("The role of the user does not permit the action {}.", request.action)));
+        }
         match request.action {
             action::PULL => self.pull(request).await,
             action::RELEASE => self.release(request).await,
@@ -233,6 +239,20 @@ impl Service {
             target.map_or_else(String::new, |to| crate::soap::copy_reference_parameters(&to.reference_parameters));
         let body = fault.write(&message_id, relates_to, &self.options.machine, &extra);
         Outbound { is_fault: true, body }
+    }
+}
+
+/// The right that an action needs (`ws-management.md` §16).
+fn right(action: &str) -> Right {
+    match action {
+        action::PUT | action::CREATE | action::DELETE => Right::Write,
+        _ if action.starts_with(action::ENUMERATION_PREFIX)
+            || action.starts_with(action::TRANSFER_PREFIX)
+            || action.starts_with(action::EVENTING_PREFIX) =>
+        {
+            Right::Read
+        }
+        _ => Right::Execute,
     }
 }
 

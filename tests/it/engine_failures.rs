@@ -509,3 +509,22 @@ mod disks {
         assert_eq!(failing(&site, site.files(), false).await.0, 0);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn lost_files_are_noticed_while_the_server_runs_and_so_is_their_return() {
+    let site = Site::new();
+    let engine = site.open_forgetful(site.files()).await;
+    let snapshot = take(&engine, WEB).await;
+    let file = engine.view().snapshot(snapshot).unwrap().disks.first().unwrap().file.clone();
+    let aside = file.with_extension("aside");
+    for (lost, from, to) in [(true, &file, &aside), (false, &aside, &file)] {
+        std::fs::rename(from, to).unwrap();
+        for _ in 0..200 {
+            if engine.view().snapshot(snapshot).unwrap().missing == lost {
+                break;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(engine.view().snapshot(snapshot).unwrap().missing, lost);
+    }
+}

@@ -1,10 +1,11 @@
 //! A host with events whose server can be stopped and started again, and a sink in memory.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tempfile::TempDir;
+use wsnapd::access::{Account, Accounts, Scheme};
 use wsnapd::backend::{
     DirectoryPools, DiskDefinition, DiskFormat, MachineDefinition, SimulatedCall, SimulatedHypervisor,
 };
@@ -117,6 +118,24 @@ impl EventSink for MemorySink {
     }
 }
 
+/// Everybody is an administrator without a scope, unless something else was said.
+#[derive(Default)]
+pub(crate) struct TestAccounts(Mutex<BTreeMap<String, Option<Arc<Account>>>>);
+
+impl TestAccounts {
+    /// What an account is from now on; `None` for one that is removed.
+    pub(crate) fn set(&self, name: &str, account: Option<Account>) {
+        self.0.lock().unwrap().insert(name.to_owned(), account.map(Arc::new));
+    }
+}
+
+impl Accounts for TestAccounts {
+    fn account(&self, name: &str) -> Option<Arc<Account>> {
+        let unlimited = || Some(Arc::clone(Principal::local(name).account()));
+        self.0.lock().unwrap().get(name).cloned().unwrap_or_else(unlimited)
+    }
+}
+
 /// A host with one machine, `web01`, which is off.
 pub(crate) struct Stage {
     pub(crate) engine: Arc<Engine>,
@@ -124,6 +143,7 @@ pub(crate) struct Stage {
     pub(crate) machines: Arc<SimulatedHypervisor>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) sink: Arc<MemorySink>,
+    pub(crate) accounts: Arc<TestAccounts>,
     ids: Arc<SequentialIds>,
     tuning: Tuning,
     directory: Arc<TempDir>,
@@ -200,7 +220,9 @@ impl Stage {
         providers::register(&mut registry, &schema(), &engine, &about).unwrap();
         let manager = Arc::new(ObjectManager::new(schema(), registry));
         let indications = Arc::new(Indications::new(&engine, &schema(), &about).unwrap());
+        let accounts = Arc::new(TestAccounts::default());
         let parts = EventingParts {
+            accounts: Arc::<TestAccounts>::clone(&accounts),
             store: Arc::<Indications>::clone(&indications),
             provider: indications,
             sink: Arc::<MemorySink>::clone(&sink),
@@ -223,7 +245,7 @@ impl Stage {
         )
         .with_eventing(Arc::new(Eventing::new(parts, options)));
         service.start_eventing();
-        Self { engine, service, machines, clock, sink, ids, tuning, directory }
+        Self { engine, service, machines, clock, sink, accounts, ids, tuning, directory }
     }
 
     /// Stops the server in good order and starts it again over the same records.
@@ -241,7 +263,7 @@ impl Stage {
     }
 
     async fn reopen(self) -> Self {
-        let Self { engine, service, machines, clock, sink, ids, tuning, directory } = self;
+        let Self { engine, service, machines, clock, sink, ids, tuning, directory, .. } = self;
         drop(service);
         drop(engine);
         for _ in 0..500 {
@@ -255,7 +277,9 @@ impl Stage {
     }
 
     pub(crate) async fn send_as(&self, user: &str, text: &str) -> String {
-        let outbound = self.service.handle(&Principal::authenticated(user), text, Encoding::Utf8).await;
+        let account = self.accounts.account(user).unwrap();
+        let principal = Principal::new(account, Scheme::Basic, [192, 0, 2, 1].into());
+        let outbound = self.service.handle(&principal, text, Encoding::Utf8).await;
         assert_eq!(outbound.is_fault, outbound.body.contains("<s:Fault>"), "{}", outbound.body);
         outbound.body
     }

@@ -3,6 +3,16 @@
 //! The modules are `cfg(test)` so that clippy takes their helper functions for test code too.
 
 #[cfg(test)]
+mod access;
+#[cfg(test)]
+mod access_events;
+#[cfg(test)]
+mod audit;
+#[cfg(test)]
+mod auth_defence;
+#[cfg(test)]
+mod auth_routes;
+#[cfg(test)]
 mod backend_contract;
 #[cfg(test)]
 mod captures;
@@ -68,6 +78,8 @@ mod qemu_layers;
 mod qemu_overlay;
 #[cfg(test)]
 mod qemu_peer;
+#[cfg(test)]
+mod qemu_tracking;
 #[cfg(test)]
 mod schema;
 #[cfg(test)]

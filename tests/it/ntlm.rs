@@ -14,12 +14,12 @@ use wsnapd::transport::auth::{ChannelBindingPolicy, NtHash, User, UsersFile, has
 
 use super::transport::{Answer, TestServer, Wire, basic, certs, request, tls_connect};
 
-const PASSWORD: &str = "Passw0rd!";
+pub(super) const PASSWORD: &str = "Passw0rd!";
 /// MD4 of the UTF-16 of that password.
 const NT_HASH: &str = "fc525c9683e8fe067095ba2ddc971889";
 /// `UNICODE`, `SIGN`, `SEAL`, `NTLM`, extended session security, `128`, `KEY_EXCHANGE`, `56`.
 const FLAGS: u32 = 0xe008_0231;
-const SEALED: &str = "Content-Type: multipart/encrypted;protocol=\"application/HTTP-SPNEGO-session-encrypted\";boundary=\"Encrypted Boundary\"\r\n";
+pub(super) const SEALED: &str = "Content-Type: multipart/encrypted;protocol=\"application/HTTP-SPNEGO-session-encrypted\";boundary=\"Encrypted Boundary\"\r\n";
 
 fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 16] {
     let mut mac = Hmac::<Md5>::new_from_slice(key).unwrap();
@@ -61,13 +61,13 @@ impl Direction {
 }
 
 /// The client's side of a logon.
-struct Client {
+pub(super) struct Client {
     to_server: Direction,
     to_client: Direction,
 }
 
 /// A type 3 message with exchanged keys for a type 2 message, and the client that results.
-fn type_3(type_2: &[u8], user: &str, password: &str, binding: Option<[u8; 16]>) -> (Vec<u8>, Client) {
+pub(super) fn type_3(type_2: &[u8], user: &str, password: &str, binding: Option<[u8; 16]>) -> (Vec<u8>, Client) {
     let nt = if password == PASSWORD { NT_HASH.to_owned() } else { "0".repeat(32) };
     let nt: Vec<u8> = nt
         .as_bytes()
@@ -133,20 +133,24 @@ impl Client {
     }
 }
 
-fn type_1() -> Vec<u8> {
+pub(super) fn type_1() -> Vec<u8> {
     [b"NTLMSSP\0\x01\0\0\0", &FLAGS.to_le_bytes()[..]].concat()
 }
 
-fn header(word: &str, token: &[u8]) -> String {
+pub(super) fn header(word: &str, token: &[u8]) -> String {
     format!("Authorization: {word} {}\r\n", STANDARD.encode(token))
 }
 
 /// The `WWW-Authenticate` values of an answer.
-fn offers(answer: &Answer) -> Vec<&str> {
+pub(super) fn offers(answer: &Answer) -> Vec<&str> {
     answer.head.lines().filter_map(|line| line.strip_prefix("www-authenticate: ")).collect()
 }
 
-async fn challenge<S: AsyncRead + AsyncWrite + Unpin>(wire: &mut Wire<S>, word: &str, body: &str) -> Vec<u8> {
+pub(super) async fn challenge<S: AsyncRead + AsyncWrite + Unpin>(
+    wire: &mut Wire<S>,
+    word: &str,
+    body: &str,
+) -> Vec<u8> {
     let answer = wire.ask(&request(&header(word, &type_1()), body)).await;
     assert_eq!((answer.status, answer.body.len()), (401, 0), "{answer:?}");
     let [offer] = offers(&answer)[..] else { panic!("one line, not {}", answer.head) };
@@ -160,7 +164,7 @@ async fn log_on<S: AsyncRead + AsyncWrite + Unpin>(wire: &mut Wire<S>, binding: 
     (wire.ask(&request(&header("Negotiate", &token), "")).await, client)
 }
 
-fn admit(server: &TestServer, ntlm: bool) {
+pub(super) fn admit(server: &TestServer, ntlm: bool) {
     let mut users = UsersFile::default();
     let user = User::new("Admin", hash_password(PASSWORD.as_bytes()).unwrap()).unwrap();
     users.set(if ntlm { user.with_ntlm(NtHash::of_password(PASSWORD)) } else { user });

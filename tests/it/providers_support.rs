@@ -119,7 +119,7 @@ impl Host {
 
     pub(crate) fn context(&self, namespace: &str) -> CallContext {
         CallContext {
-            principal: Principal::authenticated("admin"),
+            principal: Principal::local("admin"),
             namespace: namespace.into(),
             now: self.clock.now(),
             options: Arc::new([]),

@@ -91,7 +91,7 @@ impl TestServer {
         let options =
             ServiceOptions { machine: HOST.into(), configuration: configuration(), ..ServiceOptions::default() };
         let service = Service::new(Arc::clone(&manager), Arc::<ManualClock>::clone(&clock), ids, options);
-        Self { engine, manager, service, principal: Principal::authenticated("admin"), clock, directory }
+        Self { engine, manager, service, principal: Principal::local("admin"), clock, directory }
     }
 
     /// Where the pools and the store are.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use super::audit::AuditMemory;
 use base64::Engine;
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -15,7 +16,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wsnapd::cimom::Principal;
 use wsnapd::time::ManualClock;
-use wsnapd::transport::auth::{ChannelBindingPolicy, NegotiatePolicy, PasswordKeeper, User, UsersFile, hash_password};
+use wsnapd::transport::auth::{
+    ChannelBindingPolicy, LogonLimits, NegotiatePolicy, PasswordKeeper, User, UsersFile, hash_password,
+};
 use wsnapd::transport::{AuthPolicy, EnvelopeHandler, Limits, Listener, Server, TlsIdentity};
 use wsnapd::wsman::{Encoding, Outbound};
 
@@ -63,6 +66,7 @@ pub(super) struct TestServer {
     pub(super) https: SocketAddr,
     pub(super) users_file: std::path::PathBuf,
     pub(super) handler: Echo,
+    pub(super) audit: Arc<AuditMemory>,
     stop: CancellationToken,
     running: JoinHandle<()>,
     _directory: TempDir,
@@ -82,10 +86,20 @@ impl TestServer {
     }
 
     pub(super) fn bound(allow_unencrypted: bool, limits: Limits, binding: ChannelBindingPolicy) -> Self {
+        Self::defended(allow_unencrypted, limits, binding, LogonLimits::default())
+    }
+
+    pub(super) fn defended(
+        allow_unencrypted: bool,
+        limits: Limits,
+        binding: ChannelBindingPolicy,
+        logon: LogonLimits,
+    ) -> Self {
         let directory = TempDir::new().unwrap();
         let users_file = directory.path().join("users");
         write_user(&users_file, "Admin", "secret");
-        let users = PasswordKeeper::start(users_file.clone()).unwrap();
+        let audit = Arc::new(AuditMemory::default());
+        let users = PasswordKeeper::start(users_file.clone(), logon, Arc::<AuditMemory>::clone(&audit)).unwrap();
         let identity = TlsIdentity::load(&certs("server.pem"), &certs("server.key")).unwrap();
         let http = Listener::bind("127.0.0.1:0".parse().unwrap(), None).unwrap();
         let https = Listener::bind("127.0.0.1:0".parse().unwrap(), Some(identity)).unwrap();
@@ -97,11 +111,18 @@ impl TestServer {
         let addresses = (http.address(), https.address());
         let token = stop.clone();
         let running = tokio::spawn(async move { server.serve(vec![http, https], token).await });
-        Self { http: addresses.0, https: addresses.1, users_file, handler, stop, running, _directory: directory }
+        Self { http: addresses.0, https: addresses.1, users_file, handler, audit, stop, running, _directory: directory }
     }
 
     pub(super) async fn connect(&self) -> Wire<TcpStream> {
         Wire { stream: TcpStream::connect(self.http).await.unwrap(), buffer: Vec::new() }
+    }
+
+    /// From another address of this host.
+    pub(super) async fn connect_from(&self, source: [u8; 4]) -> Wire<TcpStream> {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind((source, 0).into()).unwrap();
+        Wire { stream: socket.connect(self.http).await.unwrap(), buffer: Vec::new() }
     }
 }
 

@@ -178,7 +178,7 @@ impl Ask {
 
 fn handle(service: &Service, text: &str, encoding: Encoding) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    let outbound = runtime.block_on(service.handle(&Principal::authenticated("admin"), text, encoding));
+    let outbound = runtime.block_on(service.handle(&Principal::local("admin"), text, encoding));
     assert_eq!(outbound.is_fault, outbound.body.contains("<s:Fault>"), "{}", outbound.body);
     assert!(wsnapd::soap::Envelope::parse(&outbound.body).is_ok(), "{}", outbound.body);
     outbound.body
@@ -798,7 +798,7 @@ fn contexts_belong_to_their_user_and_are_limited() {
     let body = open();
     let context = between(&body, "<n:EnumerationContext>", "</n:EnumerationContext>");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let stranger = Principal::authenticated("other");
+    let stranger = Principal::local("other");
     let answer = runtime.block_on(service.handle(&stranger, &Ask::pull(context, "").text(), Encoding::Utf8));
     assert_eq!(fault_of(&answer.body), "w:AccessDenied//2150859177");
     open();

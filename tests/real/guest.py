@@ -12,6 +12,7 @@ import re
 import shutil
 import signal
 import socket
+import string
 import subprocess
 import tempfile
 import time
@@ -122,6 +123,69 @@ class Disk:
             return
         if done.returncode or broken:
             raise AssertionError(f"{self.path}: check ended with {done.returncode}, {broken} {done.stderr}")
+
+
+class RawDisk(Disk):
+    """A raw disk. Its snapshots are files, and the server keeps account of them in `layers.json`."""
+
+    def __init__(self, path):
+        super().__init__(path, "raw")
+        #: Where the server keeps what belongs to the machine.
+        self.home = None
+
+    def account(self):
+        """What `layers.json` says of the disk; without a word of it the disk is its own file."""
+        try:
+            disks = json.loads((self.home / "layers.json").read_text())["disks"]
+        except FileNotFoundError:
+            disks = {}
+        return disks.get(self.path.stem) or {"overlays": [], "active": str(self.path), "frozen": {}}
+
+    def layer(self, tag=None):
+        """The file that is written to, or that is a snapshot now, and its layout."""
+        account = self.account()
+        files = {name.upper(): file for name, file in account["frozen"].items()}
+        file = files[tag.upper()] if tag else account["active"]
+        return file, "raw" if file == str(self.path) else "qcow2"
+
+    def raw(self, directory, tag=None):
+        target = pathlib.Path(directory) / f"{self.path.name}.{tag}.raw"
+        tries = 5
+        while True:
+            file, kind = self.layer(tag)
+            try:
+                call("qemu-img", "convert", "-U", "-f", kind, "-O", "raw", file, target)
+                return target
+            except AssertionError:
+                # A merge may have moved it meanwhile.
+                tries -= 1
+                if not tries or self.layer(tag)[0] == file:
+                    raise
+
+    def content(self, name, tag=None):
+        """What a file on the disk holds."""
+        with tempfile.TemporaryDirectory() as directory:
+            target = pathlib.Path(directory) / "file"
+            call("debugfs", "-R", f"dump /{name} {target}", self.raw(directory, tag))
+            return target.read_bytes() if target.exists() else None
+
+    def tags(self):
+        return sorted(tag.upper() for tag in self.account()["frozen"])
+
+    def overlays(self):
+        """The files above that of the disk; what lies there must be what the server knows."""
+        files = sorted(str(path) for path in (self.home / "layers").glob(f"{self.layer_name()}-*"))
+        if files != sorted(self.account()["overlays"]):
+            raise AssertionError(f"{files} lie there, known are {self.account()}")
+        return files
+
+    def layer_name(self):
+        plain = string.ascii_letters + string.digits + "_"
+        return "".join(one if one in plain else f"%{ord(one):02X}" for one in self.path.stem)
+
+    def check(self, running=False, leaks=False):
+        for file in self.overlays():
+            Disk(file).check(running, leaks)
 
 
 # -- the serial line ---------------------------------------------------------------------------------
@@ -300,7 +364,9 @@ class Agent(Lines):
 class Guest:
     """A machine of the tests, whoever starts it."""
 
-    def __init__(self, directory, name, disks=2, megabytes=MEMORY_MB, append="", make=True):
+    def __init__(
+        self, directory, name, disks=2, megabytes=MEMORY_MB, append="", make=True, raw=0, raw_megabytes=DISK_MB
+    ):
         self.name, self.id = name, str(uuid.uuid4()).upper()
         self.directory, self.megabytes = pathlib.Path(directory), megabytes
         self.kernel, self.initrd = built()
@@ -308,6 +374,9 @@ class Guest:
         self.disks = [Disk(self.directory / f"{name}-{letter}.qcow2") for letter in "abcdef"[:disks]]
         for disk in self.disks if make else []:
             disk.make()
+        #: The last ones are raw.
+        for letter in "abcdef"[disks : disks + raw]:
+            self.disks.append(RawDisk(self.directory / f"{name}-{letter}.img").make(raw_megabytes))
         self.serial = Serial(self.directory / f"{name}.serial")
         self.inspection = self.directory / f"{name}.qmp"
         self.process = None
@@ -404,6 +473,9 @@ class Host(server.Demo):
     def add(self, name, extra_disks=(), arguments=(), machine="q35", **options):
         """A machine for the server to start; to be called before the server starts."""
         one = Guest(self.data / "disks", name, **options)
+        for disk in one.disks:
+            if isinstance(disk, RawDisk):
+                disk.home = self.data / "state" / "machines" / one.id
         self.define(one, one.definition(extra_disks, arguments, machine))
         return one
 
@@ -446,6 +518,11 @@ class Host(server.Demo):
         address = urlsplit(self.https_url)
         send = wsman.PypsrpSend(address.hostname, address.port, self.user, self.password, self.ca)
         return wsman.Cim(send, "pypsrp")
+
+    def merged(self, cim):
+        """Waits until nothing is merged any more."""
+        for job in merges(cim):
+            cim.wait(job, timeout=120)
 
     # -- what runs -------------------------------------------------------------------------------
 
@@ -531,6 +608,11 @@ def begin(cim, service, machine, kind=2, **settings):
     if output["ReturnValue"] != "4096":
         raise AssertionError(f"CreateSnapshot returned {output['ReturnValue']}")
     return output["Job"]
+
+
+def merges(cim):
+    """References of the jobs that merge disks."""
+    return cim.query(V2, "SELECT * FROM Msvm_ConcreteJob WHERE JobType = 50", mode="EnumerateEPR")
 
 
 def running_of(cim):

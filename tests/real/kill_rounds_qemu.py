@@ -2,7 +2,7 @@
 
     kill_rounds_qemu.py --rounds 1000 --kill server [--seed N] [--keep]
 
-Three small guests run under QEMU. In each round clients take full, disk-only and recovery snapshots of them and
+Three small guests run under QEMU, each with a qcow2 disk and a raw one. In each round clients take full, disk-only and recovery snapshots of them and
 of their collection, apply and destroy them, turn machines off and start them; at a random instant the server (or
 one QEMU) is killed, the server is started again, sometimes after further kills, and everything is compared with
 what the clients know:
@@ -10,7 +10,8 @@ what the clients know:
 * every job a client was told of is there and has ended, and tells the truth about its effect;
 * no machine is left paused or frozen, and none has been ended: it counts on;
 * every acknowledged snapshot has its tag on all disks and its memory file, of one instant; what was destroyed is gone;
-* no file, no tag and no step of the journal belongs to nobody;
+* no file, no layer, no tag and no step of the journal belongs to nobody, and what destroyed snapshots have left in the
+  layers of the raw disks is merged; in part of the rounds merges are slow, and the kill waits for one;
 * memory and disks of a guest always agree, and `qemu-img check` is clean on every disk; that of a QEMU that was
   killed may hold clusters nobody uses until its machine is started again.
 """
@@ -41,6 +42,10 @@ LONGEST = 1.2
 #: More snapshots than this and destroying becomes likelier.
 MANY = 3
 FULL, DISKS, RECOVERY = 2, 3, 32768
+#: Bytes a second of a merge that is slowed.
+SLOW = 256 << 10
+#: The kill waits so long for one.
+MEETING = 5.0
 
 
 class Broken(Exception):
@@ -99,12 +104,14 @@ class Rounds:
         self.pending, self.failures, self.counts = [], [], {}
         #: A machine whose QEMU was killed in this round.
         self.killed = None
+        #: Clients of this round destroy what they can, and the kill waits until a merge is met.
+        self.merging, self.met = False, threading.Event()
         #: Recovery snapshots, which cannot be applied.
         self.recovery = set()
 
     def prepare(self):
         for name in NAMES:
-            self.machines.append(Machine(self.host.add(name, append="every=250")))
+            self.machines.append(Machine(self.host.add(name, disks=1, raw=1, append="every=250")))
         self.host.collect("shop", NAMES)
         self.host.start()
         cim = self.connect()
@@ -182,7 +189,7 @@ class Rounds:
                     self.apply(cim, machine, chance)
                 self.change(cim, machine, RUNNING)
                 return
-            draw = chance.random()
+            draw = 1.0 if self.merging else chance.random()
             if not machine.snapshots or (draw < 0.5 and len(machine.snapshots) < 2 * MANY):
                 self.create(cim, machine, chance)
             elif draw < 0.6:
@@ -237,6 +244,24 @@ class Rounds:
             group = chance.choice(list(self.groups))
             operation = Operation("group destroy", None, group)
             self.carry_out(cim, operation, self.group_service, "DestroySnapshot", AffectedSnapshotCollection=group)
+
+    def slow_down(self, machine, over):
+        """Makes the merges of a machine slow, until it ends or the clients do."""
+        seen = False
+        try:
+            with machine.guest.monitor() as monitor:
+                while not over.wait(0.01):
+                    jobs = monitor.execute("query-block-jobs")
+                    for job in jobs:
+                        monitor.execute("block-job-set-speed", device=job["device"], speed=SLOW)
+                    if jobs and not seen:
+                        with self.lock:
+                            self.counts["slow merge"] = self.counts.get("slow merge", 0) + 1
+                        self.met.set()
+                    seen = bool(jobs)
+        except (OSError, guest.Refusal):
+            # QEMU has ended, or the merge has.
+            pass
 
     # -- what an operation means -----------------------------------------------------------------
 
@@ -452,6 +477,8 @@ class Rounds:
                 # It writes everything it has in mind, so that the file is whole while it stands still.
                 monitor.execute("stop")
             try:
+                layers = machine.guest.disks[1].overlays()
+                require(tags or not layers, f"{machine.name} has no snapshot and the layers {layers}")
                 for disk in machine.guest.disks:
                     found = sorted(tag.upper() for tag in disk.tags())
                     require(found == tags, f"{disk.path.name} has the tags {found}, known {tags}")
@@ -468,16 +495,27 @@ class Rounds:
         self.pending, self.failures, self.killed = [], [], None
         group = chance.random() < 0.3
         steps = [self.group_step] if group else [self.machine_steps(machine) for machine in self.machines]
+        self.merging = not group and any(machine.snapshots for machine in self.machines) and chance.random() < 0.4
+        self.met.clear()
         delay = chance.uniform(0.0, LONGEST)
-        until = time.monotonic() + (delay if self.victim == "qemu" else 600)
+        until = time.monotonic() + (delay + self.merging * MEETING if self.victim == "qemu" else 600)
         threads = [threading.Thread(target=self.work, args=(step, chance.random(), until)) for step in steps]
-        for thread in threads:
+        over = threading.Event()
+        running = [machine for machine in self.machines if machine.state == RUNNING]
+        brakes = [threading.Thread(target=self.slow_down, args=(machine, over)) for machine in running]
+        brakes = brakes if self.merging else []
+        for thread in [*threads, *brakes]:
             thread.start()
+        if self.merging:
+            self.met.wait(MEETING)
         time.sleep(delay)
         self.host.kill() if self.victim == "server" else self.kill_qemu(chance)
         for thread in threads:
             thread.join(150)
             require(not thread.is_alive(), "a client did not end")
+        over.set()
+        for thread in brakes:
+            thread.join(30)
         require(not self.failures, "; ".join(self.failures))
         if self.victim == "server":
             for _ in range(chance.choice([0, 0, 0, 1, 2])):
@@ -533,7 +571,7 @@ class Rounds:
 
 def run(rounds, seed, victim="server", keep=False, out=print, every=25, directory=None):
     """Runs the rounds; gives the sentence with the result. Raises `Broken` with the round and the seed."""
-    host = guest.Host(directory=tempfile.mkdtemp(prefix="k-", dir=directory))
+    host = guest.Host(directory=tempfile.mkdtemp(prefix="k-", dir=directory), overlay_raw_disks=True)
     runner = Rounds(host, seed, victim)
     interrupted, number = {}, 0
     begun = time.monotonic()

@@ -41,6 +41,23 @@ def bag(cls, **properties):
     return ET.tostring(root, encoding="unicode")
 
 
+def export_settings(cim, machine, snapshot, base=None):
+    """The export settings of a machine, changed for one of its snapshots, as a text to be sent back."""
+    association, result = "Msvm_SystemExportSettingData", "Msvm_VirtualSystemExportSettingData"
+    record = house.only(cim.associated(V2, machine, association, result), "export settings")
+    return bag(
+        record.cls,
+        InstanceID=record["InstanceID"],
+        CopySnapshotConfiguration=("uint8", 3),
+        CopyVmStorage=("boolean", "true"),
+        CopyVmRuntimeInformation=("boolean", "false"),
+        CreateVmExportSubdirectory=("boolean", "false"),
+        SnapshotVirtualSystem=value_of(snapshot),
+        DifferentialBackupBase=value_of(base) if base else "",
+        BackupIntent=("uint8", 1),
+    )
+
+
 class Backup:
     """The steps, and a server on which they are taken."""
 
@@ -118,23 +135,7 @@ class Backup:
 
     def export(self, name, snapshot, base=None):
         """W2.5 and W6.5: the settings of the machine, changed and sent back; gives directory and description."""
-        record = house.only(
-            self.cim.associated(
-                V2, self.machine, "Msvm_SystemExportSettingData", "Msvm_VirtualSystemExportSettingData"
-            ),
-            "export settings",
-        )
-        text = bag(
-            record.cls,
-            InstanceID=record["InstanceID"],
-            CopySnapshotConfiguration=("uint8", 3),
-            CopyVmStorage=("boolean", "true"),
-            CopyVmRuntimeInformation=("boolean", "false"),
-            CreateVmExportSubdirectory=("boolean", "false"),
-            SnapshotVirtualSystem=value_of(snapshot),
-            DifferentialBackupBase=value_of(base) if base else "",
-            BackupIntent=("uint8", 1),
-        )
+        text = export_settings(self.cim, self.machine, snapshot, base)
         directory = self.exports / name
         self.cim.run(
             self.management,

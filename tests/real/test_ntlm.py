@@ -113,7 +113,7 @@ class Users(unittest.TestCase):
             self.assertNotIn("$NT$", file.read_text())
             user("passwd", "alice", "--ntlm", *given)
             self.assertIn(marker, file.read_text())
-            self.assertEqual("alice\tNTLM\n", user("list"))
+            self.assertEqual("alice\tadministrator\t-\tNTLM\n", user("list"))
             password.write_text("another\n")
             user("passwd", "alice", *given)
             self.assertIn("$NT$", file.read_text())

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::super::{ApplyRequest, BackendError, Cause, DiskImage, JournalStep, MachineState, Recovery, StepControl};
 use super::QemuHypervisor;
+use super::bitmaps;
 use super::machine::Machine;
 use super::raw::{check_layers, is_tagged, layered_disks};
 use crate::time::Guid;
@@ -37,12 +38,12 @@ impl QemuHypervisor {
             }
             control.record(JournalStep::Reverting).await.map_err(cancelled)
         };
-        let result = match prepared.await {
-            Ok(()) => self.revert(requests).await,
-            Err(error) => Err(error),
+        let (reverting, result) = match prepared.await {
+            Ok(()) => (true, self.revert(requests).await),
+            Err(error) => (false, Err(error)),
         };
         if let Err(error) = result {
-            return match self.take_back(requests).await {
+            return match self.take_back(requests, reverting).await {
                 Ok(()) => Err(error),
                 Err(left) => {
                     let text = format!("{}; and it could not be taken back: {left}", error.cause);
@@ -82,6 +83,7 @@ impl QemuHypervisor {
                 let text = format!("{} with the snapshot {tag} inside", path.display());
                 return Err(BackendError::new(STEP, Cause::FileNotFound(text.into())).on_disk(&disk.disk));
             }
+            bitmaps::require_none_of_others(&machine, path).await.map_err(|error| error.on_disk(&disk.disk))?;
         }
         Ok(())
     }
@@ -104,7 +106,9 @@ impl QemuHypervisor {
             let machine = self.machine(request.machine)?;
             let tag = request.snapshot.to_string();
             for (disk, path) in images(request) {
-                machine.images.apply(path, &tag).await.map_err(|error| error.on_disk(&disk.disk))?;
+                let named = |error: BackendError| error.on_disk(&disk.disk);
+                bitmaps::forget_changes(&machine, path).await.map_err(named)?;
+                machine.images.apply(path, &tag).await.map_err(named)?;
             }
             let layered = layered_disks(&machine, &request.disks);
             machine.overlays().apply(&layered, request.snapshot, request.operation).await?;
@@ -115,15 +119,16 @@ impl QemuHypervisor {
         self.forget_undo(requests).await
     }
 
-    /// Gives the disks what they had, as far as that was kept.
-    async fn take_back(&self, requests: &[ApplyRequest]) -> Result<(), BackendError> {
+    /// Gives the disks what they had, as far as that was kept, if they may have lost it.
+    async fn take_back(&self, requests: &[ApplyRequest], reverting: bool) -> Result<(), BackendError> {
         for request in requests {
             let machine = self.machine(request.machine)?;
             let undo = undo_tag(request.operation);
             for (disk, path) in images(request) {
                 let named = |error: BackendError| error.on_disk(&disk.disk);
                 let info = machine.images.info(path).await.map_err(named)?;
-                if info.snapshots.iter().any(|known| known.name == undo) {
+                if reverting && info.snapshots.iter().any(|known| known.name == undo) {
+                    bitmaps::forget_changes(&machine, path).await.map_err(named)?;
                     machine.images.apply(path, &undo).await.map_err(named)?;
                 }
             }
@@ -152,7 +157,7 @@ impl QemuHypervisor {
         journal: &[JournalStep],
     ) -> Result<Recovery, BackendError> {
         if !journal.contains(&JournalStep::Reverting) {
-            self.take_back(requests).await?;
+            self.take_back(requests, false).await?;
             return Ok(Recovery::RolledBack);
         }
         for request in requests {
@@ -170,7 +175,7 @@ impl QemuHypervisor {
             Ok(()) => Ok(Recovery::Finished(Vec::new())),
             Err(error) => {
                 tracing::warn!(%error, "An interrupted application cannot be finished, it is taken back");
-                self.take_back(requests).await?;
+                self.take_back(requests, true).await?;
                 Ok(Recovery::RolledBack)
             }
         }

@@ -13,6 +13,7 @@ use super::super::{
     BackendError, Cause, DiskDefinition, DiskImage, MachineState, Quiesce, SnapshotOutcome, SnapshotRequest,
 };
 use super::agent::Agent;
+use super::bitmaps;
 use super::commands::internal_snapshot;
 use super::launch::Launch;
 use super::machine::{Held, MEMORY, Machine};
@@ -38,6 +39,8 @@ pub(super) struct Member {
     pub(super) before: MachineState,
     pub(super) monitor: Option<Monitor>,
     pub(super) disks: Vec<DiskPlan>,
+    /// The disks whose changes are tracked from this instant on.
+    pub(super) tracked: Vec<DiskPlan>,
     /// Raw disks, which go into the snapshot by overlays.
     pub(super) raw: Vec<DiskDefinition>,
     /// The overlays that wait for the transaction.
@@ -73,7 +76,7 @@ impl Member {
         let monitor = machine.monitor().await?;
         let (chosen, skipped) = choose_disks(&machine, request.ignore_non_snapshottable)?;
         let (raw, chosen): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|disk| has_layers(disk));
-        let raw: Vec<DiskDefinition> = raw.into_iter().cloned().collect();
+        let raw: Vec<DiskDefinition> = raw.into_iter().filter(|_| !request.without_data).cloned().collect();
         for disk in &raw {
             machine.overlays().active(disk)?;
         }
@@ -99,6 +102,7 @@ impl Member {
             }
             disks.push(DiskPlan { disk: disk.clone(), node: node.map(|node| node.node) });
         }
+        let tracked = bitmaps::choose(&machine, &request, &mut disks).await?;
         let keeps = request.memory && before != MachineState::Off;
         let memory = keeps.then(|| MemoryPlan::new(directory));
         Ok(Self {
@@ -109,6 +113,7 @@ impl Member {
             events: monitor.as_ref().map(Monitor::events),
             monitor,
             disks,
+            tracked,
             raw,
             overlays: Vec::new(),
             skipped,
@@ -229,6 +234,7 @@ impl Member {
     pub(super) async fn take_disks(&self) -> Result<(), BackendError> {
         let tag = self.tag();
         let Some(monitor) = &self.monitor else {
+            bitmaps::begin_stopped(&self.machine, &self.tracked, self.request.snapshot).await?;
             for plan in &self.disks {
                 let made = self.machine.images.create(&plan.disk.path, &tag).await;
                 made.map_err(|error| error.on_disk(&plan.disk.name))?;
@@ -240,6 +246,7 @@ impl Member {
             .iter()
             .filter_map(|plan| plan.node.as_deref())
             .map(|node| internal_snapshot(node, &tag))
+            .chain(bitmaps::actions(&self.tracked, self.request.snapshot))
             .chain(self.overlays.iter().map(NewOverlay::action))
             .collect();
         if actions.is_empty() {
@@ -251,6 +258,7 @@ impl Member {
             let blamed = self
                 .disks
                 .iter()
+                .chain(&self.tracked)
                 .find(|plan| plan.node.as_deref().is_some_and(|node| text.contains(&format!("'{node}'"))));
             let error = BackendError::new("make the snapshot inside the disks", error.into());
             match blamed {
@@ -319,7 +327,7 @@ impl Member {
             launch: launch.map(Launch::to_text).transpose()?,
             paused_ms: millis(self.paused_for),
             frozen_ms: millis(self.frozen_for),
-            tracking: Vec::new(),
+            tracking: bitmaps::tracked_disks(&self.tracked, self.request.snapshot),
         })
     }
 
@@ -353,6 +361,9 @@ impl Member {
         let disks: Vec<(&str, &Path)> =
             self.disks.iter().map(|plan| (plan.disk.name.as_str(), plan.disk.path.as_path())).collect();
         keep(remove_tags(&self.machine, &disks, &tag).await);
+        if self.request.change_tracking {
+            keep(bitmaps::end(&self.machine, &bitmaps::candidates(&self.machine), self.request.snapshot).await);
+        }
         keep(forget_layers(&self.machine, self.request.snapshot).await);
         if self.monitor.is_some() {
             keep(reclaim(&self.machine, &disks).await);

@@ -93,12 +93,17 @@ impl Overlays {
     ///
     /// # Errors
     /// A [`BackendError`]. The snapshot is given up unless the first store failed.
+    /// An overlay that cannot be removed now is no error.
     pub async fn forget(&self, monitor: Option<&Monitor>, snapshot: Guid) -> Result<(), BackendError> {
         self.give_up_snapshot(snapshot)?;
         if let Some(monitor) = monitor {
             self.reconcile(monitor).await?;
         }
-        self.sweep(monitor).await
+        if let Err(error) = self.sweep(monitor).await {
+            // The snapshot is gone all the same; what lies there is found by the next `tidy`.
+            tracing::warn!(machine = %self.machine, %snapshot, %error, "An overlay that nobody needs is left");
+        }
+        Ok(())
     }
 
     fn give_up_snapshot(&self, snapshot: Guid) -> Result<(), BackendError> {
@@ -170,7 +175,8 @@ impl Overlays {
         Ok(())
     }
 
-    /// Removes every overlay that nobody needs, and merges nothing.
+    /// Removes every overlay that nobody needs, and merges nothing. A disk with an open merge is left alone: QEMU may
+    /// still be at work on its layers.
     pub(super) async fn sweep(&self, monitor: Option<&Monitor>) -> Result<(), BackendError> {
         while let Some((disk, Task::Drop(file))) = self.next_task(None).await? {
             self.drop_layer(monitor, &disk, &file).await.map_err(|error| error.on_disk(disk))?;
@@ -225,8 +231,8 @@ impl Overlays {
         let state = MachineLayers::load(&self.directory)?;
         for (name, disk) in &state.disks {
             let task = async {
-                if let Some(merge) = disk.merge.as_ref().filter(|_| job.is_some()) {
-                    return Ok(Some(Task::Merge(merge.clone())));
+                if let Some(merge) = &disk.merge {
+                    return Ok(job.map(|_| Task::Merge(merge.clone())));
                 }
                 let parents = self.parents(disk).await?;
                 if let Some(file) = parents.superfluous(disk) {

@@ -7,9 +7,12 @@
 
 mod agent;
 mod apply;
+mod bitmaps;
 mod block;
+mod changes;
 mod commands;
 mod create;
+mod export;
 mod files;
 mod image;
 mod launch;
@@ -20,9 +23,11 @@ mod member;
 mod memory;
 mod merge;
 mod monitor;
+mod nbd;
 mod overlay;
 mod power;
 mod process;
+mod qcow2;
 mod raw;
 mod recover;
 mod settings;
@@ -33,9 +38,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{
-    ApplyRequest, BackendError, BoxFuture, Capabilities, Cause, DestroyRequest, Hypervisor, JournalStep,
+    ApplyRequest, BackendError, BoxFuture, Capabilities, Cause, DestroyRequest, ExportRequest, Hypervisor, JournalStep,
     MachineDefinition, MachineReport, MachineState, Operation, PowerAction, Recovery, SnapshotOutcome, SnapshotRequest,
-    StepControl, copy, files::virtual_size,
+    StepControl, TrackingRequest, copy, files::virtual_size,
 };
 use crate::time::Guid;
 use image::ImageTool;
@@ -113,10 +118,14 @@ impl QemuHypervisor {
             tracing::warn!(machine = %machine.definition.id, %error, "The state is not known");
             MachineState::Failed
         });
-        let foreign = self.found_inside(machine).await.unwrap_or_else(|error| {
-            tracing::warn!(machine = %machine.definition.id, %error, "The snapshots inside the disks are not known");
-            Vec::new()
-        });
+        let foreign = self
+            .found_inside(machine)
+            .await
+            .inspect_err(|error| {
+                let machine = machine.definition.id;
+                tracing::warn!(%machine, %error, "The snapshots inside the disks are not known");
+            })
+            .ok();
         MachineReport {
             definition: machine.definition.clone(),
             state,
@@ -135,8 +144,8 @@ impl Hypervisor for QemuHypervisor {
             group_instant: true,
             progress: true,
             cancel: true,
-            reference_points: false,
-            differential_export: false,
+            reference_points: true,
+            differential_export: true,
             power: true,
         }
     }
@@ -179,8 +188,45 @@ impl Hypervisor for QemuHypervisor {
         Box::pin(async move {
             let cancelled = |_| BackendError::new("destroy the snapshot", Cause::Cancelled);
             control.record(JournalStep::Removing).await.map_err(cancelled)?;
-            self.remove(requests).await
+            self.remove(requests).await?;
+            self.end_of_snapshots(requests).await
         })
+    }
+
+    fn convert_to_reference_points<'a>(
+        &'a self,
+        requests: &'a [DestroyRequest],
+        control: &'a StepControl,
+    ) -> BoxFuture<'a, Result<(), BackendError>> {
+        Box::pin(self.convert(requests, control))
+    }
+
+    fn destroy_reference_points<'a>(
+        &'a self,
+        requests: &'a [TrackingRequest],
+        control: &'a StepControl,
+    ) -> BoxFuture<'a, Result<(), BackendError>> {
+        Box::pin(async move {
+            let cancelled = |_| BackendError::new("destroy the reference point", Cause::Cancelled);
+            control.record(JournalStep::Removing).await.map_err(cancelled)?;
+            self.end_of_points(requests).await
+        })
+    }
+
+    fn verify_reference_points<'a>(&'a self, requests: &'a [TrackingRequest]) -> BoxFuture<'a, BTreeSet<Guid>> {
+        Box::pin(self.lost_tracking(requests))
+    }
+
+    fn remove_stale_tracking<'a>(&'a self, tracked: &'a BTreeSet<Guid>) -> BoxFuture<'a, Result<usize, BackendError>> {
+        Box::pin(async move { Ok(self.end_unowned(tracked).await) })
+    }
+
+    fn export_snapshots<'a>(
+        &'a self,
+        request: &'a ExportRequest,
+        control: &'a StepControl,
+    ) -> BoxFuture<'a, Result<(), BackendError>> {
+        Box::pin(self.export(request, control))
     }
 
     fn needs_merge(&self, machine: Guid) -> BoxFuture<'_, bool> {

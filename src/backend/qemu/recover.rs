@@ -1,6 +1,6 @@
 //! What is done after a stop of the server about operations that it interrupted, and about data nobody owns.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,9 +11,11 @@ use super::super::{
 };
 use super::QemuHypervisor;
 use super::apply::UNDO;
+use super::bitmaps;
+use super::commands::InsertedMedium;
 use super::files::remove_directory;
 use super::image::Tag;
-use super::machine::Machine;
+use super::machine::{Machine, canonical};
 use super::member::{reclaim, release, remove_tags, thaw};
 use super::raw::{forget_layers, is_layered, is_tagged};
 use crate::time::Guid;
@@ -32,13 +34,21 @@ impl QemuHypervisor {
             Operation::Apply(requests) => self.recover_apply(requests, journal).await,
             Operation::Destroy(requests) if journal.contains(&JournalStep::Removing) => {
                 self.remove(requests).await?;
+                self.end_of_snapshots(requests).await?;
                 Ok(Recovery::Finished(Vec::new()))
             }
-            // Changes are not tracked and nothing is exported here, so that none of the last three begins.
-            Operation::Destroy(_)
-            | Operation::Convert(_)
-            | Operation::DestroyReferencePoints(_)
-            | Operation::Export(_) => Ok(Recovery::RolledBack),
+            Operation::Convert(requests) if journal.contains(&JournalStep::Removing) => {
+                self.remove(requests).await?;
+                Ok(Recovery::Finished(Vec::new()))
+            }
+            Operation::DestroyReferencePoints(requests) if journal.contains(&JournalStep::Removing) => {
+                self.end_of_points(requests).await?;
+                Ok(Recovery::Finished(Vec::new()))
+            }
+            Operation::Destroy(_) | Operation::Convert(_) | Operation::DestroyReferencePoints(_) => {
+                Ok(Recovery::RolledBack)
+            }
+            Operation::Export(_) => super::super::export::recover(journal).await,
             Operation::ChangeState { machine, action } => {
                 let machine = self.machine(*machine)?;
                 self.recover_power(&machine, *action, journal).await
@@ -88,6 +98,9 @@ impl QemuHypervisor {
                 .map(|disk| (disk.name.as_str(), disk.path.as_path()))
                 .collect();
             remove_tags(machine, &disks, &request.snapshot.to_string()).await?;
+            if request.change_tracking {
+                bitmaps::end(machine, &disks, request.snapshot).await?;
+            }
             forget_layers(machine, request.snapshot).await?;
             if ran.contains(&request.machine) {
                 reclaim(machine, &disks).await?;
@@ -101,7 +114,7 @@ impl QemuHypervisor {
         for outcome in outcomes {
             let machine = self.machine(outcome.machine)?;
             if outcome.memory.as_ref().is_some_and(|memory| !memory.is_file())
-                || !has_tags(&machine, &outcome.disks, outcome.snapshot).await?
+                || !Inside::of(&machine).await?.holds(&outcome.disks, outcome.snapshot).await?
             {
                 return Ok(false);
             }
@@ -130,22 +143,35 @@ impl QemuHypervisor {
         copy::sync_directory(STEP, self.root())
     }
 
-    /// Which of these snapshots have lost a tag on one of the disks, or a file.
+    /// Which of these snapshots have lost a tag on one of the disks, a layer, or a file.
     pub(super) async fn lost(&self, snapshots: &[DestroyRequest]) -> BTreeSet<Guid> {
         let mut lost = BTreeSet::new();
+        let mut by_machine: BTreeMap<Guid, Vec<&DestroyRequest>> = BTreeMap::new();
         for snapshot in snapshots {
-            let Ok(machine) = self.machine(snapshot.machine) else { continue };
-            let there = match has_tags(&machine, &snapshot.disks, snapshot.snapshot).await {
-                Ok(there) => there,
-                // A disk that cannot be read now may hold it all the same.
-                Err(BackendError { cause: super::super::Cause::FileNotFound(_), .. }) => false,
+            by_machine.entry(snapshot.machine).or_default().push(snapshot);
+        }
+        for (id, of_one) in by_machine {
+            let Ok(machine) = self.machine(id) else { continue };
+            let mut inside = match Inside::of(&machine).await {
+                Ok(inside) => inside,
                 Err(error) => {
-                    tracing::warn!(snapshot = %snapshot.snapshot, %error, "A snapshot could not be looked at");
-                    true
+                    tracing::warn!(machine = %machine.definition.id, %error, "Snapshots could not be looked at");
+                    continue;
                 }
             };
-            if !there || snapshot.files.iter().any(|file| !file.is_file()) {
-                lost.insert(snapshot.snapshot);
+            for snapshot in of_one {
+                let there = match inside.holds(&snapshot.disks, snapshot.snapshot).await {
+                    Ok(there) => there,
+                    // A disk that cannot be read now may hold it all the same.
+                    Err(BackendError { cause: super::super::Cause::FileNotFound(_), .. }) => false,
+                    Err(error) => {
+                        tracing::warn!(snapshot = %snapshot.snapshot, %error, "A snapshot could not be looked at");
+                        true
+                    }
+                };
+                if !there || snapshot.files.iter().any(|file| !file.is_file()) {
+                    lost.insert(snapshot.snapshot);
+                }
             }
         }
         lost
@@ -249,30 +275,54 @@ async fn all_tags(machine: &Arc<Machine>) -> Result<Vec<(DiskImage, Vec<Tag>)>, 
     Ok(all)
 }
 
-/// True when every disk of a snapshot has its tag, or its layers.
-async fn has_tags(machine: &Arc<Machine>, disks: &[DiskImage], snapshot: Guid) -> Result<bool, BackendError> {
-    let tag = snapshot.to_string();
-    let media = match machine.monitor().await? {
-        Some(monitor) => monitor.media().await.map_err(|error| BackendError::new("ask for the disks", error.into()))?,
-        None => Vec::new(),
-    };
-    for disk in disks.iter().filter(|disk| is_layered(disk)) {
-        if !machine.overlays().is_whole(&disk.disk, snapshot).await? {
-            return Ok(false);
-        }
-    }
-    for disk in disks.iter().filter(|disk| is_tagged(disk)) {
-        let wanted = super::machine::canonical(&disk.file);
-        let live = media.iter().find(|medium| super::machine::canonical(Path::new(&medium.file)) == wanted);
-        let tags = match live {
-            Some(medium) => medium.image.snapshots.clone(),
-            None => machine.images.info(&disk.file).await.map_err(|error| error.on_disk(&disk.disk))?.snapshots,
+/// What lies inside the disks of a machine, each read once.
+struct Inside<'a> {
+    machine: &'a Arc<Machine>,
+    media: Vec<InsertedMedium>,
+    read: HashMap<PathBuf, Vec<Tag>>,
+}
+
+impl<'a> Inside<'a> {
+    async fn of(machine: &'a Arc<Machine>) -> Result<Self, BackendError> {
+        let media = match machine.monitor().await? {
+            Some(monitor) => {
+                monitor.media().await.map_err(|error| BackendError::new("ask for the disks", error.into()))?
+            }
+            None => Vec::new(),
         };
-        if !tags.iter().any(|known| known.name == tag) {
-            return Ok(false);
-        }
+        Ok(Self { machine, media, read: HashMap::new() })
     }
-    Ok(true)
+
+    /// True when every disk of a snapshot has its tag, or its layers.
+    async fn holds(&mut self, disks: &[DiskImage], snapshot: Guid) -> Result<bool, BackendError> {
+        for disk in disks.iter().filter(|disk| is_layered(disk)) {
+            if !self.machine.overlays().is_whole(&disk.disk, snapshot).await? {
+                return Ok(false);
+            }
+        }
+        let tag = snapshot.to_string();
+        for disk in disks.iter().filter(|disk| is_tagged(disk)) {
+            if !self.tags(disk).await?.iter().any(|known| known.name == tag) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn tags(&mut self, disk: &DiskImage) -> Result<&[Tag], BackendError> {
+        let wanted = canonical(&disk.file);
+        if !self.read.contains_key(&wanted) {
+            let live = self.media.iter().find(|medium| canonical(Path::new(&medium.file)) == wanted);
+            let tags = match live {
+                Some(medium) => medium.image.snapshots.clone(),
+                None => {
+                    self.machine.images.info(&disk.file).await.map_err(|error| error.on_disk(&disk.disk))?.snapshots
+                }
+            };
+            self.read.insert(wanted.clone(), tags);
+        }
+        Ok(self.read.get(&wanted).map_or(&[], Vec::as_slice))
+    }
 }
 
 fn remove_if_empty(directory: &Path) -> Result<(), BackendError> {

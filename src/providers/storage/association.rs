@@ -201,9 +201,9 @@ impl Links {
 }
 
 impl InstanceProvider for Links {
-    fn enumerate(&self, _cx: &CallContext, _class: &Arc<ClassDeclaration>) -> Result<InstanceStream, CimError> {
+    fn enumerate(&self, cx: &CallContext, _class: &Arc<ClassDeclaration>) -> Result<InstanceStream, CimError> {
         let association = self.association;
-        let view = self.storage.engine.view();
+        let view = self.storage.engine.view(&cx.principal);
         // Every right end has few left ends, but not the other way round.
         let (_, class) = association.end(End::Right);
         let rights = class.all(&view);
@@ -216,14 +216,14 @@ impl InstanceProvider for Links {
 
     fn get(
         &self,
-        _cx: &CallContext,
+        cx: &CallContext,
         _class: &Arc<ClassDeclaration>,
         path: &ObjectPath,
     ) -> Result<Option<CimInstance>, CimError> {
         let (Some(left), Some(right)) = (self.object_at(path, End::Left), self.object_at(path, End::Right)) else {
             return Ok(None);
         };
-        let view = self.storage.engine.view();
+        let view = self.storage.engine.view(&cx.principal);
         if !exists(&view, right) || !self.association.left_of(&view, right).contains(&left) {
             return Ok(None);
         }
@@ -234,12 +234,12 @@ impl InstanceProvider for Links {
 impl AssociationProvider for Links {
     fn references(
         &self,
-        _cx: &CallContext,
+        cx: &CallContext,
         _class: &Arc<ClassDeclaration>,
         source: &ObjectPath,
         role: Option<&PropertyName>,
     ) -> Result<InstanceStream, CimError> {
-        let view = self.storage.engine.view();
+        let view = self.storage.engine.view(&cx.principal);
         let mut pairs: Vec<(Object, Object)> = Vec::new();
         for end in [End::Left, End::Right] {
             let (property, class) = self.association.end(end);

@@ -85,10 +85,12 @@ impl Refusal {
     /// The refusal of a volume snapshot by the engine.
     ///
     /// # Errors
-    /// `CIM_ERR_NOT_FOUND` when the volume the method was called on has just gone: that is no return value.
+    /// `CIM_ERR_NOT_FOUND` when the volume the method was called on has just gone, `CIM_ERR_ACCESS_DENIED` for a user
+    /// who may not: those are no return values.
     pub(super) fn of_snapshot(error: &EngineError) -> Result<Self, CimError> {
         let (code, source, parameter) = match error {
             EngineError::NoSuchVolume(_) => return Err(CimError::new(CimStatus::NotFound, error.to_string())),
+            EngineError::AccessDenied(_) => return Err(CimError::new(CimStatus::AccessDenied, error.to_string())),
             EngineError::NoSuchPool(_) => (code::INVALID_PARAMETER, Source::Service, Some("TargetPool")),
             EngineError::InvalidParameter { .. } => (code::INVALID_PARAMETER, Source::Service, Some("ElementName")),
             EngineError::NotSupported(_) => (code::NOT_SUPPORTED, Source::Service, None),

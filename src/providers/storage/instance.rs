@@ -6,7 +6,7 @@ use smol_str::SmolStr;
 
 use crate::cim::{CimError, CimInstance, ClassDeclaration, ObjectPath};
 use crate::cimom::{CallContext, InstanceProvider, InstanceStream};
-use crate::engine::{Engine, View};
+use crate::engine::{Gate, View};
 use crate::time::Timestamp;
 
 use super::object::{Object, ObjectClass};
@@ -14,7 +14,7 @@ use super::{host, job, pool, volume};
 
 /// What every provider of the namespace works with.
 pub(super) struct Storage {
-    pub(super) engine: Arc<Engine>,
+    pub(super) engine: Gate,
     pub(super) host: SmolStr,
 }
 
@@ -52,7 +52,7 @@ impl Objects {
 impl InstanceProvider for Objects {
     fn enumerate(&self, cx: &CallContext, _class: &Arc<ClassDeclaration>) -> Result<InstanceStream, CimError> {
         let (storage, template, now) = (Arc::clone(&self.storage), Arc::clone(&self.template), cx.now);
-        let view = storage.engine.view();
+        let view = storage.engine.view(&cx.principal);
         let objects = self.class.all(&view);
         Ok(Box::new(
             objects.into_iter().filter_map(move |object| storage.instance(&view, &template, object, now).transpose()),
@@ -68,7 +68,9 @@ impl InstanceProvider for Objects {
         // The class in the path is the one that was asked for and may be a superclass.
         let path = path.clone().with_class(crate::cim::ClassName::from_static(self.class.name()));
         match Object::named(self.class, &path, &self.storage.host) {
-            Some(object) => self.storage.instance(&self.storage.engine.view(), &self.template, object, cx.now),
+            Some(object) => {
+                self.storage.instance(&self.storage.engine.view(&cx.principal), &self.template, object, cx.now)
+            }
             None => Ok(None),
         }
     }

@@ -40,7 +40,7 @@ impl Methods {
         };
         let request = CreateVolumeSnapshot { source, name, target_pool };
         let host = &self.storage.host;
-        match self.storage.engine.create_volume_snapshot(request, cx.principal.name()).await {
+        match self.storage.engine.create_volume_snapshot(request, &cx.principal).await {
             Ok(VolumeOutcome::Done { volume }) => {
                 Ok(MethodResult::returning(0).with("TargetStorageVolume", Object::Volume(volume).path(host)))
             }

@@ -6,7 +6,7 @@ use smol_str::SmolStr;
 
 use crate::cim::{CimError, CimStatus, ClassDeclaration, Schema};
 use crate::cimom::{InstanceProvider, ProviderRegistry};
-use crate::engine::Engine;
+use crate::engine::{Engine, Gate};
 
 use super::association::{Association, Links};
 use super::instance::{Objects, Storage};
@@ -26,6 +26,7 @@ pub fn register(
     engine: Arc<Engine>,
     host: &str,
 ) -> Result<(), CimError> {
+    let engine = Gate::new(engine);
     let storage = Arc::new(Storage { engine, host: SmolStr::new(host) });
     let methods = Arc::new(Methods::new(Arc::clone(&storage), class(schema, EXTENDED_STATUS)?));
     for kind in ObjectClass::ALL {

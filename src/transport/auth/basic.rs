@@ -4,15 +4,15 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use crate::cimom::Principal;
+use std::sync::Arc;
 
-use super::keeper::PasswordKeeper;
+use crate::access::Account;
 
 /// What came of a user name and a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// They belong together.
-    Accepted(Principal),
+    Accepted(Arc<Account>),
     /// They do not, or they cannot be read.
     Refused,
     /// Too many passwords wait to be checked.
@@ -45,11 +45,6 @@ impl Credentials {
     pub(super) fn password(&self) -> &[u8] {
         self.text.as_bytes().split_at(self.colon).1.get(1..).unwrap_or_default()
     }
-}
-
-/// Checks the credentials of a request.
-pub(super) async fn verify(keeper: &PasswordKeeper, encoded: &[u8]) -> Verdict {
-    keeper.verify(encoded).await
 }
 
 #[cfg(test)]

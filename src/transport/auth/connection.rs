@@ -4,7 +4,8 @@
 //! looked at and put back when it is known what became of it; whatever goes wrong in between leaves
 //! the connection anonymous.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -14,12 +15,12 @@ use hyper::header::{AUTHORIZATION, HeaderValue};
 use ring::rand::{SecureRandom, SystemRandom};
 use tracing::info;
 
-use crate::cimom::Principal;
+use crate::access::{self, Account, Principal};
 use crate::transport::channel_binding::ChannelBinding;
 
 use super::basic;
 use super::negotiate::{self, Facts, Handshake, MAX_TOKEN_BYTES, Refusal, Step};
-use super::ntlm::{BindingCheck, NtHash, SealError, SecurityContext};
+use super::ntlm::{BindingCheck, NtHash, NtlmError, SealError, SecurityContext};
 use super::policy::{AuthPolicy, ChannelBindingPolicy, NegotiatePolicy};
 use super::scheme::Scheme;
 
@@ -86,9 +87,8 @@ enum State {
 
 /// A logon that lasts as long as the connection.
 struct Established {
-    principal: Principal,
-    /// The account as it was: another hash, or none, ends the logon.
-    account: String,
+    /// The account as it was last looked at: another hash, or none, ends the logon.
+    account: Arc<Account>,
     hash: NtHash,
     looked: Instant,
     security: Option<SecurityContext>,
@@ -98,6 +98,8 @@ struct Established {
 pub(in crate::transport) struct ConnectionAuth {
     confidentiality: Confidentiality,
     handshake_limit: Duration,
+    /// Where the client is.
+    source: IpAddr,
     state: Mutex<State>,
 }
 
@@ -107,13 +109,14 @@ impl ConnectionAuth {
         tls: Option<ChannelBinding>,
         policy: &AuthPolicy,
         handshake_limit: Duration,
+        source: IpAddr,
     ) -> Self {
         let confidentiality = match (tls, policy.allow_unencrypted) {
             (Some(binding), _) => Confidentiality::Tls(binding),
             (None, true) => Confidentiality::ClearAllowed,
             (None, false) => Confidentiality::SealedOnly,
         };
-        Self { confidentiality, handshake_limit, state: Mutex::new(State::Anonymous) }
+        Self { confidentiality, handshake_limit, source, state: Mutex::new(State::Anonymous) }
     }
 
     /// Whether envelopes may travel unsealed.
@@ -129,8 +132,11 @@ impl ConnectionAuth {
         };
         match Scheme::split(value.as_bytes()) {
             Some((scheme, credentials)) if self.offers(policy, scheme).await => match scheme {
-                Scheme::Basic => match basic::verify(&policy.users, credentials).await {
-                    basic::Verdict::Accepted(principal) => Outcome::Authenticated(Admitted::at_once(principal)),
+                Scheme::Basic => match policy.users.verify(credentials, self.source).await {
+                    basic::Verdict::Accepted(account) => {
+                        let principal = Principal::new(account, access::Scheme::Basic, self.source);
+                        Outcome::Authenticated(Admitted::at_once(principal))
+                    }
                     basic::Verdict::Refused => self.challenge(policy).await,
                     basic::Verdict::Busy => Outcome::Busy,
                 },
@@ -191,16 +197,24 @@ impl ConnectionAuth {
     async fn resume(&self, before: State, policy: &AuthPolicy) -> Outcome {
         let State::Established(mut logon) = before else { return self.challenge(policy).await };
         if logon.looked.elapsed() >= LOOK_EVERY {
-            let now = policy.users.ntlm_account(&logon.account).await;
-            if now.is_none_or(|(_, hash)| hash != logon.hash) {
-                info!(account = logon.account, "Logon ended: the account was removed or changed");
-                return self.challenge(policy).await;
+            match policy.users.ntlm_account(&logon.account.name).await {
+                // Role and scope are those of now.
+                Some((account, hash)) if hash == logon.hash => logon.account = account,
+                _ => {
+                    let (name, reason) = (&logon.account.name, "the account was removed or its password changed");
+                    policy.users.refused(name, self.source, access::Scheme::Ntlm, reason);
+                    return self.challenge(policy).await;
+                }
             }
             logon.looked = Instant::now();
         }
-        let principal = logon.principal.clone();
+        let principal = self.by_ntlm(&logon.account);
         *self.lock() = State::Established(logon);
         Outcome::Authenticated(Admitted::at_once(principal))
+    }
+
+    fn by_ntlm(&self, account: &Arc<Account>) -> Principal {
+        Principal::new(Arc::clone(account), access::Scheme::Ntlm, self.source)
     }
 
     async fn negotiate(&self, before: State, policy: &AuthPolicy, scheme: Scheme, credentials: &[u8]) -> Outcome {
@@ -218,19 +232,27 @@ impl ConnectionAuth {
             }
         };
         let name = logon.account().to_owned();
+        if policy.users.is_locked_out(&name, self.source) {
+            return refused();
+        }
         let account = policy.users.ntlm_account(&name).await;
         let accepted = logon.conclude(account.as_ref().map(|(_, hash)| hash), self.binding_check(negotiate));
         match (accepted, account) {
             (Ok(accepted), Some((account, hash))) => {
-                let principal = Principal::authenticated(&account);
+                policy.users.right_proof(&account.name, self.source, access::Scheme::Ntlm);
+                let principal = self.by_ntlm(&account);
                 let token = accepted.token.map(|token| scheme.token(&token));
                 let (looked, security) = (Instant::now(), accepted.security);
-                let logon = Established { principal: principal.clone(), account, hash, looked, security };
+                let logon = Established { account, hash, looked, security };
                 *self.lock() = State::Established(Box::new(logon));
                 Outcome::Authenticated(Admitted { principal, handshake_ended: true, token })
             }
+            (Err(Refusal::Ntlm(NtlmError::WrongProof)), _) => {
+                policy.users.wrong_proof(&name, self.source, access::Scheme::Ntlm).await;
+                refused()
+            }
             (Err(reason), _) => {
-                info!(account = name, %reason, "Logon refused");
+                policy.users.refused(&name, self.source, access::Scheme::Ntlm, &reason.to_string());
                 refused()
             }
             // Without an account no proof is right.

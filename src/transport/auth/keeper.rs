@@ -8,26 +8,28 @@
 //! NT hashes are cheap to compare, so a logon with NTLM only asks for the hash of an account; it does
 //! not wait behind passwords.
 //!
-//! This is the one place where a wrong proof for an account is noticed; counting them belongs here.
+//! This is the one place where a wrong proof for an account is noticed and counted, see [`Defence`].
 
 use std::collections::HashMap;
 use std::fmt;
 use std::fs;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ring::hmac;
 use subtle::ConstantTimeEq;
 use tokio::sync::oneshot;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
-use crate::cimom::Principal;
+use crate::access::{Account, Accounts, AuditOutcome, AuditRecord, AuditTrail, Scheme};
 
 use super::basic::{Credentials, Verdict};
+use super::defence::{Defence, LogonLimits};
 use super::ntlm::NtHash;
 use super::users::UsersFile;
 
@@ -39,6 +41,9 @@ const WAITERS: usize = 16_384;
 const REMEMBERED: usize = 4096;
 /// How often the file is looked at while anything is remembered.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Characters of a name that are recorded.
+const MAX_NAME: usize = 104;
 
 type Mac = [u8; 32];
 
@@ -53,12 +58,14 @@ struct Shared {
     queue: SyncSender<Job>,
     /// For what needs no password; on threads that may block.
     accounts: Mutex<WatchedFile>,
+    defence: Defence,
+    audit: Arc<dyn AuditTrail>,
 }
 
 #[derive(Default)]
 struct Memory {
     /// By the first eight bytes of the MAC; the rest is compared in constant time.
-    verified: HashMap<u64, (Mac, Principal)>,
+    verified: HashMap<u64, (Mac, Arc<Account>)>,
     pending: HashMap<Mac, Vec<oneshot::Sender<Verdict>>>,
 }
 
@@ -91,12 +98,13 @@ impl PasswordKeeper {
     ///
     /// # Errors
     /// A [`KeeperError`] when the system lacks what it needs.
-    pub fn start(path: PathBuf) -> Result<Self, KeeperError> {
+    pub fn start(path: PathBuf, limits: LogonLimits, audit: Arc<dyn AuditTrail>) -> Result<Self, KeeperError> {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &ring::rand::SystemRandom::new())
             .map_err(|ring::error::Unspecified| KeeperError::Random)?;
         let (queue, jobs) = sync_channel(QUEUE);
         let accounts = Mutex::new(WatchedFile { path: path.clone(), seen: None, users: UsersFile::default() });
-        let shared = Arc::new(Shared { key, memory: Mutex::default(), queue, accounts });
+        let defence = Defence::new(limits);
+        let shared = Arc::new(Shared { key, memory: Mutex::default(), queue, accounts, defence, audit });
         let memory = Arc::downgrade(&shared);
         thread::Builder::new().name("passwords".to_owned()).spawn(move || {
             let mut file = WatchedFile { path, seen: None, users: UsersFile::default() };
@@ -107,11 +115,7 @@ impl PasswordKeeper {
                 }
                 let account = job.credentials.account();
                 let user = file.users.verify(account, job.credentials.password());
-                let verdict =
-                    user.map_or(Verdict::Refused, |user| Verdict::Accepted(Principal::authenticated(&user.name)));
-                if verdict == Verdict::Refused {
-                    info!(account, "Wrong password or unknown user");
-                }
+                let verdict = user.map_or(Verdict::Refused, |user| Verdict::Accepted(Arc::clone(user.account())));
                 shared.conclude(&job.mac, &verdict);
             }
         })?;
@@ -123,11 +127,11 @@ impl PasswordKeeper {
         self.look(UsersFile::anyone_may_use_ntlm).await.unwrap_or_default()
     }
 
-    /// The stored name and the NT hash of a user who may log on with NTLM.
-    pub(super) async fn ntlm_account(&self, name: &str) -> Option<(String, NtHash)> {
+    /// The account and the NT hash of a user who may log on with NTLM.
+    pub(super) async fn ntlm_account(&self, name: &str) -> Option<(Arc<Account>, NtHash)> {
         let name = name.to_owned();
         let find = move |users: &UsersFile| {
-            users.find(&name).and_then(|user| Some((user.name.clone(), user.nt_hash()?.clone())))
+            users.find(&name).and_then(|user| Some((Arc::clone(user.account()), user.nt_hash()?.clone())))
         };
         self.look(find).await.flatten()
     }
@@ -144,13 +148,21 @@ impl PasswordKeeper {
         look.await.ok()
     }
 
-    /// Checks the credentials of a Basic `Authorization` header, from memory if they were right before.
-    pub(super) async fn verify(&self, encoded: &[u8]) -> Verdict {
+    /// Checks the credentials of a Basic `Authorization` header, from memory if they were right before. The answer
+    /// to wrong ones may come late.
+    pub(super) async fn verify(&self, encoded: &[u8], source: IpAddr) -> Verdict {
         let mac = self.0.mac(encoded);
+        // Only for as long as there are wrong proofs the name is needed before the memory is asked.
+        if self.0.defence.is_alert() {
+            let Some(credentials) = Credentials::decode(encoded) else { return Verdict::Refused };
+            if self.is_locked_out(credentials.account(), source) {
+                return Verdict::Refused;
+            }
+        }
         let answer = {
             let mut memory = self.0.lock();
-            if let Some(principal) = memory.recall(&mac) {
-                return Verdict::Accepted(principal);
+            if let Some(account) = memory.recall(&mac) {
+                return Verdict::Accepted(account);
             }
             let (sender, answer) = oneshot::channel();
             if let Some(waiters) = memory.pending.get_mut(&mac) {
@@ -158,16 +170,76 @@ impl PasswordKeeper {
                     return Verdict::Busy;
                 }
                 waiters.push(sender);
+                Err(answer)
             } else {
                 let Some(credentials) = Credentials::decode(encoded) else { return Verdict::Refused };
+                let account = credentials.account().to_owned();
                 if self.0.queue.try_send(Job { mac, credentials }).is_err() {
                     return Verdict::Busy;
                 }
                 memory.pending.insert(mac, vec![sender]);
+                Ok((account, answer))
             }
-            answer
         };
-        answer.await.unwrap_or(Verdict::Busy)
+        // The same pair at the same time is one guess: whoever asked first pays for it.
+        let (account, answer) = match answer {
+            Ok(first) => first,
+            Err(answer) => return answer.await.unwrap_or(Verdict::Busy),
+        };
+        let verdict = answer.await.unwrap_or(Verdict::Busy);
+        match &verdict {
+            Verdict::Accepted(_) => self.right_proof(&account, source, Scheme::Basic),
+            Verdict::Refused => self.wrong_proof(&account, source, Scheme::Basic).await,
+            Verdict::Busy => {}
+        }
+        verdict
+    }
+
+    /// Whether nothing is to be compared for this account from this address.
+    pub(super) fn is_locked_out(&self, account: &str, source: IpAddr) -> bool {
+        let locked = self.0.defence.is_locked(account, source, Instant::now());
+        if locked {
+            debug!(account, %source, "Logon refused: locked out");
+        }
+        locked
+    }
+
+    /// Counts and records a right proof.
+    pub(super) fn right_proof(&self, account: &str, source: IpAddr, scheme: Scheme) {
+        self.0.defence.succeeded(account, source, Instant::now());
+        self.0.audit.write(&AuditRecord::logon(account, source, scheme, AuditOutcome::Done));
+    }
+
+    /// Records a logon that ends, or does not begin, although its proof was right.
+    pub(super) fn refused(&self, account: &str, source: IpAddr, scheme: Scheme, reason: &str) {
+        info!(account, %source, reason, "Logon refused");
+        let record = AuditRecord::logon(account, source, scheme, AuditOutcome::Refused);
+        self.0.audit.write(&AuditRecord { reason: Some(reason.to_owned()), ..record });
+    }
+
+    /// Counts and records a wrong proof, and waits for as long as the answer to it has to.
+    pub(super) async fn wrong_proof(&self, account: &str, source: IpAddr, scheme: Scheme) {
+        let penalty = self.0.defence.failed(account, source, Instant::now());
+        // A name may be as long as a head; no account has a longer one than this.
+        let name: String = account.chars().take(MAX_NAME).collect();
+        if penalty.locks_out {
+            warn!(account = name, %source, "Too many wrong passwords: locked out for a while");
+            self.refused(&name, source, scheme, "wrong password or unknown user; locked out from now on");
+        } else {
+            self.refused(&name, source, scheme, "wrong password or unknown user");
+        }
+        if !penalty.delay.is_zero() {
+            tokio::time::sleep(penalty.delay).await;
+        }
+    }
+}
+
+impl Accounts for PasswordKeeper {
+    /// The file is small and looked at only when it changed, so this does not wait for long.
+    fn account(&self, name: &str) -> Option<Arc<Account>> {
+        let mut file = self.0.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        file.refresh();
+        file.users.find(name).map(|user| Arc::clone(user.account()))
     }
 }
 
@@ -187,11 +259,11 @@ impl Shared {
 
     fn conclude(&self, mac: &Mac, verdict: &Verdict) {
         let mut memory = self.lock();
-        if let Verdict::Accepted(principal) = verdict {
+        if let Verdict::Accepted(account) = verdict {
             if memory.verified.len() >= REMEMBERED {
                 memory.verified.clear();
             }
-            memory.verified.insert(short(mac), (*mac, principal.clone()));
+            memory.verified.insert(short(mac), (*mac, Arc::clone(account)));
         }
         for waiter in memory.pending.remove(mac).unwrap_or_default() {
             // A waiter that has gone needs no answer.
@@ -201,9 +273,9 @@ impl Shared {
 }
 
 impl Memory {
-    fn recall(&self, mac: &Mac) -> Option<Principal> {
-        let (known, principal) = self.verified.get(&short(mac))?;
-        bool::from(known.ct_eq(mac)).then(|| principal.clone())
+    fn recall(&self, mac: &Mac) -> Option<Arc<Account>> {
+        let (known, account) = self.verified.get(&short(mac))?;
+        bool::from(known.ct_eq(mac)).then(|| Arc::clone(account))
     }
 }
 

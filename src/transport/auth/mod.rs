@@ -7,6 +7,7 @@
 
 mod basic;
 mod connection;
+mod defence;
 mod keeper;
 mod negotiate;
 mod ntlm;
@@ -17,6 +18,7 @@ mod scheme;
 mod spnego;
 mod users;
 
+pub use defence::LogonLimits;
 pub use keeper::{KeeperError, PasswordKeeper};
 pub use ntlm::NtHash;
 pub use policy::{AuthPolicy, ChannelBindingPolicy, NegotiatePolicy};

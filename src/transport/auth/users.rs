@@ -1,6 +1,7 @@
 //! The password file: one `name:hash` a line, the hash as an argon2id PHC string.
 //!
-//! A user who may log on with NTLM has a third field, `$NT$` and the NT hash in hexadecimal. That hash
+//! Further fields follow in any order: `$ROLE$` with the role (an administrator without one), `$SCOPE$` with the
+//! scope if there is one, and for a user who may log on with NTLM `$NT$` with the NT hash in hexadecimal. That hash
 //! is as good as the password, so a file that holds one is read only if nobody but its owner can.
 
 use std::collections::BTreeMap;
@@ -9,12 +10,14 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use argon2::{Algorithm, Argon2, Block, Params, PasswordHash, PasswordHasher, Version};
 use subtle::ConstantTimeEq;
 
 use zeroize::Zeroizing;
 
+use crate::access::{Account, Role, Scope};
 use crate::transport::private_file;
 
 use super::ntlm::NtHash;
@@ -34,6 +37,10 @@ const NOBODY: &str = "$argon2id$v=19$m=7168,t=5,p=1$bm9ib2R5LWlzLWhlcmU$QUFBQUFB
 
 /// What the field with an NT hash begins with.
 const NT_FIELD: &str = "$NT$";
+/// What the field with the role begins with.
+const ROLE_FIELD: &str = "$ROLE$";
+/// What the field with the scope begins with.
+const SCOPE_FIELD: &str = "$SCOPE$";
 
 /// Why the password file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +53,7 @@ pub enum UsersError {
     #[error("cannot write {0}")]
     Write(PathBuf, #[source] io::Error),
     /// A line is not `name:hash`.
-    #[error("{0}, line {1}: expected name:hash with an argon2 hash")]
+    #[error("{0}, line {1}: expected name:hash with an argon2 hash, and then role, scope and NT hash if any")]
     Line(PathBuf, usize),
     /// The file holds NT hashes and others may read it.
     #[error("{0} holds NT hashes, so only its owner may have any access to it: chmod 600")]
@@ -71,14 +78,13 @@ pub enum UserNameError {
 /// A user of the password file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
-    /// The name as it was given when the user was added.
-    pub name: String,
+    account: Arc<Account>,
     hash: String,
     nt: Option<NtHash>,
 }
 
 impl User {
-    /// A user with a hashed password.
+    /// A user with a hashed password: an administrator without a scope, until something else is said.
     ///
     /// # Errors
     /// When the name cannot be that of a user.
@@ -90,13 +96,27 @@ impl User {
         if name.contains(forbidden) || name.trim() != name {
             return Err(UserNameError::Character);
         }
-        Ok(Self { name: name.to_owned(), hash, nt: None })
+        let account = Account { name: name.into(), role: Role::Administrator, scope: None };
+        Ok(Self { account: Arc::new(account), hash, nt: None })
     }
 
     /// The same user, who may also log on with NTLM by the password of this hash.
     #[must_use]
     pub fn with_ntlm(self, hash: NtHash) -> Self {
         Self { nt: Some(hash), ..self }
+    }
+
+    /// The same user with another role and scope.
+    #[must_use]
+    pub fn with_role(self, role: Role, scope: Option<Scope>) -> Self {
+        let account = Account { name: self.account.name.clone(), role, scope: scope.map(Arc::new) };
+        Self { account: Arc::new(account), ..self }
+    }
+
+    /// Name, role and scope.
+    #[must_use]
+    pub const fn account(&self) -> &Arc<Account> {
+        &self.account
     }
 
     /// Whether the user may log on with NTLM.
@@ -111,14 +131,23 @@ impl User {
 
     /// Reads a line.
     fn parse(line: &str) -> Option<Self> {
-        let (name, rest) = line.split_once(':')?;
-        let (hash, nt) = rest.split_once(':').map_or((rest, None), |(hash, nt)| (hash, Some(nt)));
+        let mut fields = line.split(':');
+        let (name, hash) = (fields.next()?, fields.next()?);
         PasswordHash::new(hash).ok()?;
-        let user = Self::new(name, hash.to_owned()).ok()?;
-        match nt {
-            Some(nt) => Some(user.with_ntlm(NtHash::from_hex(nt.strip_prefix(NT_FIELD)?)?)),
-            None => Some(user),
+        let mut user = Self::new(name, hash.to_owned()).ok()?;
+        let (mut role, mut scope) = (None, None);
+        for field in fields {
+            if let Some(text) = field.strip_prefix(NT_FIELD).filter(|_| user.nt.is_none()) {
+                user = user.with_ntlm(NtHash::from_hex(text)?);
+            } else if let Some(text) = field.strip_prefix(ROLE_FIELD).filter(|_| role.is_none()) {
+                role = Some(text.parse().ok()?);
+            } else if let Some(text) = field.strip_prefix(SCOPE_FIELD).filter(|_| scope.is_none()) {
+                scope = Some(text.parse().ok()?);
+            } else {
+                return None;
+            }
         }
+        Some(user.with_role(role.unwrap_or(Role::Administrator), scope))
     }
 }
 
@@ -143,8 +172,8 @@ impl UsersFile {
                 continue;
             }
             let user = User::parse(line).ok_or_else(|| UsersError::Line(path.to_owned(), number))?;
-            if file.find(&user.name).is_some() {
-                return Err(UsersError::Duplicate(path.to_owned(), number, user.name));
+            if file.find(&user.account.name).is_some() {
+                return Err(UsersError::Duplicate(path.to_owned(), number, user.account.name.to_string()));
             }
             file.set(user);
         }
@@ -160,9 +189,13 @@ impl UsersFile {
     /// When it cannot be written; the old file is then still there.
     pub fn save(&self, path: &Path) -> Result<(), UsersError> {
         let mut text = Zeroizing::new(String::with_capacity(256 * (self.users.len() + 1)));
-        text.push_str("# name:hash, or name:hash:NT-hash, one user a line; written by `wsnapd user`\n");
+        text.push_str("# name:hash:role, then scope and NT hash if any, one user a line; written by `wsnapd user`\n");
         for user in self.users.values() {
-            write!(text, "{}:{}", user.name, user.hash).ok();
+            write!(text, "{}:{}", user.account.name, user.hash).ok();
+            write!(text, ":{ROLE_FIELD}{}", user.account.role).ok();
+            if let Some(scope) = &user.account.scope {
+                write!(text, ":{SCOPE_FIELD}{scope}").ok();
+            }
             if let Some(nt) = &user.nt {
                 write!(text, ":{NT_FIELD}{}", nt.to_hex().as_str()).ok();
             }
@@ -173,7 +206,7 @@ impl UsersFile {
 
     /// Adds a user or replaces the one of the same name; tells whether there was one.
     pub fn set(&mut self, user: User) -> bool {
-        self.users.insert(user.name.to_lowercase(), user).is_some()
+        self.users.insert(user.account.name.to_lowercase(), user).is_some()
     }
 
     /// Takes a user out; tells whether there was one.
@@ -262,9 +295,32 @@ mod tests {
         assert_eq!((read.find("ALICE").unwrap().nt_hash(), read.find("bob").unwrap().nt_hash()), (Some(&nt), None));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert!(matches!(UsersFile::load(&path), Err(UsersError::Exposed(_))));
-        for field in ["", "$NT$", "$NT$00", "fc525c9683e8fe067095ba2ddc971889"] {
+        for field in
+            ["", "$NT$", "$NT$00", "fc525c9683e8fe067095ba2ddc971889", "$ROLE$", "$ROLE$king", "$SCOPE$", "$SCOPE$web"]
+        {
             private_file::replace(&path, format!("alice:{NOBODY}:{field}\n").as_bytes()).unwrap();
             assert!(matches!(UsersFile::load(&path), Err(UsersError::Line(_, 1))), "{field}");
+        }
+    }
+
+    #[test]
+    fn roles_and_scopes_are_kept_and_a_line_of_earlier_versions_is_an_administrator() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("users");
+        private_file::replace(&path, format!("old:{NOBODY}\n").as_bytes()).unwrap();
+        let mut users = UsersFile::load(&path).unwrap();
+        let account = Arc::clone(users.find("OLD").unwrap().account());
+        assert_eq!((account.role, account.scope.clone()), (Role::Administrator, None));
+        let scope = "machine=web*;pool=p".parse::<Scope>().unwrap();
+        let bob = User::new("bob", NOBODY.to_owned()).unwrap().with_role(Role::Reader, Some(scope));
+        users.set(bob.with_ntlm(NtHash::of_password("x")));
+        users.save(&path).unwrap();
+        assert_eq!(UsersFile::load(&path).unwrap(), users);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(":$ROLE$reader:$SCOPE$machine=web*;pool=p:$NT$"), "{text}");
+        for twice in ["$ROLE$reader:$ROLE$operator", "$SCOPE$pool=a:$SCOPE$pool=b"] {
+            private_file::replace(&path, format!("bob:{NOBODY}:{twice}\n").as_bytes()).unwrap();
+            assert!(matches!(UsersFile::load(&path), Err(UsersError::Line(_, 1))), "{twice}");
         }
     }
 

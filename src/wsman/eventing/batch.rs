@@ -86,9 +86,10 @@ impl Eventing {
     fn look_up(&self, subscription: &Subscription, wanted: &[u64]) -> HashMap<u64, Arc<CimInstance>> {
         let mut found = HashMap::with_capacity(wanted.len());
         let (Some(first), Some(last)) = (wanted.first(), wanted.last()) else { return found };
+        let Some(account) = self.owner(subscription) else { return found };
         let mut from = first.saturating_sub(1);
         while from < *last {
-            let part = match self.parts.provider.after(subscription.filter.namespace(), from) {
+            let part = match self.parts.provider.after(subscription.filter.namespace(), from, &account) {
                 Ok(part) if part.read_to > from => part,
                 Ok(_) => break,
                 Err(error) => {

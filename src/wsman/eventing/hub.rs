@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::access::{Account, Accounts};
 use crate::cim::CimError;
 use crate::cimom::{IndicationProvider, SubscriptionStore};
 use crate::time::{Clock, Guid, IdSource, Timestamp};
@@ -17,6 +18,9 @@ use crate::time::{Clock, Guid, IdSource, Timestamp};
 use super::sink::EventSink;
 use super::subscription::Subscription;
 use super::terms::DeliveryMode;
+
+/// Why most subscriptions end.
+const EXPIRED: &str = "Subscription expired";
 
 /// Limits of eventing.
 #[derive(Clone, Debug)]
@@ -64,6 +68,8 @@ impl EventingOptions {
 pub struct EventingParts {
     /// Makes indications.
     pub provider: Arc<dyn IndicationProvider>,
+    /// Knows who the owners of subscriptions are now.
+    pub accounts: Arc<dyn Accounts>,
     /// Keeps subscriptions.
     pub store: Arc<dyn SubscriptionStore>,
     /// Sends messages.
@@ -136,7 +142,7 @@ impl Eventing {
     pub(super) fn find(&self, id: Guid) -> Option<Arc<Subscription>> {
         let found = self.state().subscriptions.get(&id).cloned()?;
         if found.is_expired(self.parts.clock.now()) {
-            self.forget(found.id);
+            self.forget(found.id, EXPIRED);
             return None;
         }
         Some(found)
@@ -201,12 +207,12 @@ impl Eventing {
         }
     }
 
-    /// Ends a subscription whose time is over; its record goes in the background.
-    fn forget(&self, id: Guid) {
+    /// Ends a subscription; its record goes in the background.
+    fn forget(&self, id: Guid, why: &str) {
         if self.take(id).is_none() {
             return;
         }
-        info!(subscription = %id, "Subscription expired");
+        info!(subscription = %id, "{why}");
         let store = Arc::clone(&self.parts.store);
         self.tasks.spawn(async move {
             if let Err(error) = store.remove(id).await {
@@ -222,7 +228,7 @@ impl Eventing {
             state.subscriptions.values().filter(|one| one.is_expired(now)).map(|one| one.id).collect()
         };
         for id in expired {
-            self.forget(id);
+            self.forget(id, EXPIRED);
         }
         let age = chrono::Duration::from_std(self.options.journal_age).unwrap_or(chrono::Duration::MAX);
         let mut state = self.state();
@@ -262,19 +268,32 @@ impl Eventing {
         }
     }
 
-    /// Brings every subscription up to the end of the journal, one namespace after the other.
-    fn look_through(&self) {
-        let mut namespaces: BTreeMap<SmolStr, Vec<Arc<Subscription>>> = BTreeMap::new();
-        for subscription in self.state().subscriptions.values() {
-            let namespace = subscription.filter.namespace().clone();
-            namespaces.entry(namespace).or_default().push(Arc::clone(subscription));
+    /// The account of a subscription's owner as it is now. Without one the subscription ends.
+    pub(super) fn owner(&self, subscription: &Subscription) -> Option<Arc<Account>> {
+        let account = self.parts.accounts.account(&subscription.owner);
+        if account.is_none() {
+            self.forget(subscription.id, "Subscription ended: the account of its owner was removed");
         }
-        for (namespace, subscriptions) in namespaces {
+        account
+    }
+
+    /// Brings every subscription up to the end of the journal, one namespace after the other. Accounts without a
+    /// scope see the same; of those with one, each is looked for by itself.
+    fn look_through(&self) {
+        let all: Vec<_> = self.state().subscriptions.values().cloned().collect();
+        let mut groups: BTreeMap<(SmolStr, Option<SmolStr>), Group> = BTreeMap::new();
+        for subscription in all {
+            let Some(account) = self.owner(&subscription) else { continue };
+            let own = account.scope.is_some().then(|| account.name.clone());
+            let group = groups.entry((subscription.filter.namespace().clone(), own));
+            group.or_insert_with(|| Group { account, subscriptions: Vec::new() }).subscriptions.push(subscription);
+        }
+        for ((namespace, _), Group { account, subscriptions }) in groups {
             loop {
                 let window = self.parts.provider.window();
                 let from = subscriptions.iter().map(|subscription| subscription.read_to(window)).min();
                 let Some(from) = from.filter(|from| *from < window.newest) else { break };
-                let part = match self.parts.provider.after(&namespace, from) {
+                let part = match self.parts.provider.after(&namespace, from, &account) {
                     Ok(part) => part,
                     Err(error) => {
                         warn!(%namespace, %error, "Events cannot be told");
@@ -290,4 +309,10 @@ impl Eventing {
             }
         }
     }
+}
+
+/// Subscriptions that see the same.
+struct Group {
+    account: Arc<Account>,
+    subscriptions: Vec<Arc<Subscription>>,
 }

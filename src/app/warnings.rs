@@ -1,0 +1,84 @@
+//! Settings that make the server easier to attack; each is told once at the start.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use crate::config::{ChannelBinding, Config, Protocol};
+
+/// A sentence for each unsafe setting, with the key that ends it.
+pub(super) fn of(config: &Config) -> Vec<String> {
+    let mut found = Vec::new();
+    let service = &config.service;
+    let http = config.listeners.iter().filter(|listener| listener.protocol == Protocol::Http);
+    if service.allow_unencrypted && http.clone().next().is_some() {
+        found.push("AllowUnencrypted is true: messages cross plain HTTP in clear text".to_owned());
+        if service.basic {
+            found.push("AllowUnencrypted and Basic are true: passwords cross plain HTTP in clear text".to_owned());
+        }
+    }
+    for listener in http.filter(|listener| !listener.address.ip().is_loopback()) {
+        found.push(format!(
+            "{} takes plain HTTP from other hosts: the ciphers that seal messages there are old; use HTTPS",
+            listener.address
+        ));
+    }
+    let https = config.listeners.iter().any(|listener| listener.protocol == Protocol::Https);
+    if service.channel_binding == ChannelBinding::None && service.negotiate && https {
+        found.push("CbtHardeningLevel is None: logons over HTTPS can be relayed from another server".to_owned());
+    }
+    if config.logon.lockout_after == 0 {
+        found.push("lockout_after is 0: passwords can be guessed without end".to_owned());
+    }
+    if config.logon.delay_after == 0 || config.logon.delay.is_zero() || config.logon.delay_limit.is_zero() {
+        found.push("wrong passwords are answered without delay: see delay_after and delay_ms".to_owned());
+    }
+    found.extend(readable_by_others(&config.users_file, "hashes of passwords"));
+    if let Some((_, key)) = &config.tls.files {
+        found.extend(readable_by_others(key, "the private key of the certificate"));
+    }
+    found
+}
+
+/// A file that is not there, or cannot be looked at, is reported by whoever needs it.
+fn readable_by_others(file: &Path, what: &str) -> Option<String> {
+    let mode = fs::metadata(file).ok()?.permissions().mode();
+    (mode & 0o007 != 0).then(|| format!("{} holds {what} and other users can get at it: chmod o-rwx", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn warnings(text: &str) -> String {
+        of(&Config::parse(Path::new("/nonexistent/wsnapd.toml"), text).unwrap()).join("\n")
+    }
+
+    #[test]
+    fn each_unsafe_setting_is_told() {
+        assert_eq!(warnings(""), "");
+        for (text, told) in [
+            ("[service]\nAllowUnencrypted = true", "AllowUnencrypted and Basic are true"),
+            ("[service]\nAllowUnencrypted = true\nBasic = false", "AllowUnencrypted is true"),
+            ("[service]\nCbtHardeningLevel = \"None\"", "CbtHardeningLevel is None"),
+            ("[[listener]]\naddress = \"0.0.0.0:5985\"\ntransport = \"http\"", "0.0.0.0:5985 takes plain HTTP"),
+            ("[logon]\nlockout_after = 0", "lockout_after is 0"),
+            ("[logon]\ndelay_ms = 0", "without delay"),
+        ] {
+            assert!(warnings(text).contains(told), "{text}: {}", warnings(text));
+        }
+        let https = "[service]\nAllowUnencrypted = true\n[[listener]]\naddress = \"0.0.0.0:5986\"";
+        assert_eq!(warnings(https), "", "there is no plain HTTP");
+    }
+
+    #[test]
+    fn a_password_file_for_everybody_is_told() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let file = directory.path().join("users");
+        fs::write(&file, "").unwrap();
+        for (mode, told) in [(0o600, false), (0o640, false), (0o644, true)] {
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(readable_by_others(&file, "x").is_some(), told, "{mode:o}");
+        }
+    }
+}
