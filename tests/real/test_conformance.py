@@ -103,17 +103,19 @@ class Conformance(unittest.TestCase):
         )
         demo = self.demo(settings, "--strict")
         password = pathlib.Path(self.directory()) / "password"
-        password.write_text("of the second account\n")
-        command = [server.BINARY, "user", "add", "second", "--password-file", str(password)]
-        subprocess.run([*command, "--users-file", str(demo.data / "users")], check=True, timeout=60)
+        password.write_text("of the other accounts\n")
+        for user, role in (("second", "administrator"), ("reader", "reader")):
+            command = [server.BINARY, "user", "add", user, "--role", role, "--password-file", str(password)]
+            subprocess.run([*command, "--users-file", str(demo.data / "users")], check=True, timeout=60)
         demo.stop()
         demo.start()
         profile = self.profile(
             f'clear_text_url = "{demo.http_url}"\n'
             f'[second_account]\nuser = "second"\npassword_file = "{password}"\n'
+            f'[reader_account]\nuser = "reader"\npassword_file = "{password}"\n'
         )
         others = self.judge(*run(demo.https_url, demo, "--profile", profile))
-        tried = {"C031", "C067", "C080", "C085", "C118", "C184", "C186", "C187", *ROWS[94:111]}
+        tried = {"C031", "C067", "C080", "C085", "C118", "C182", "C184", "C186", "C187", *ROWS[94:111]}
         self.assertEqual(set(), tried & set(others), others)
 
     def test_rules_formats_and_exit_codes(self):

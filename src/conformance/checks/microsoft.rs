@@ -190,22 +190,24 @@ async fn control_characters(case: &mut Case) -> Checked {
 
 async fn rights(case: &mut Case) -> Checked {
     let Some(account) = case.subject.profile.reader_account.clone() else {
-        let all = case.subject.setting_text("Service/RootSDDL").is_some_and(|text| text.contains("GA;;;AU"));
-        return Err(Stop::NotApplicable(if all {
-            "every user has every right on this server (RootSDDL)".to_owned()
-        } else {
-            "the profile names no reader_account".to_owned()
-        }));
+        return Err(Stop::NotApplicable("the profile names no user who may only read (reader_account)".to_owned()));
     };
     let reader = case.subject.client_of(&account).map_err(Stop::Fail)?;
     let get = case.get()?;
     let answer = case.send_as(&reader, &get).await?;
     case.that(answer.status == 200 && !answer.is_fault(), "the instance")?;
-    for message in [case.harmless()?, get.with(|get| get.action = Some(format!("{TRANSFER}/Put")))] {
-        let answer = case.send_as(&reader, &message).await?;
+    if let Some(change) = case.subject.profile.change.clone() {
+        // A call that changes something; one that a method refuses by itself may be answered by the method.
+        let input = change.input.replace("{instance}", &case.first()?.reference()).replace("{name}", MARK);
+        let call = case.service()?.invoke(&change.method, &input);
+        let answer = case.send_as(&reader, &call).await?;
         case.is_fault(&answer, "w:AccessDenied", None)?;
     }
-    Ok(())
+    // What is not offered at all may say so first.
+    let put = get.with(|get| get.action = Some(format!("{TRANSFER}/Put")));
+    let answer = case.send_as(&reader, &put).await?;
+    let refused = answer.has_fault("w:AccessDenied", None) || answer.has_fault("a:ActionNotSupported", None);
+    case.that(refused, "the fault w:AccessDenied")
 }
 
 async fn routing(case: &mut Case) -> Checked {
