@@ -181,6 +181,17 @@ impl House {
         assert_eq!(job.percent, 100);
     }
 
+    /// Makes QEMU slow at the merge that is about to begin.
+    async fn slow_merge(&self) {
+        let slow = qmp::block_job_set_speed { device: format!("job-{}", guid(WEB)), speed: 2 << 20 };
+        for turn in 0.. {
+            if self.guest.as_ref().unwrap().execute(slow.clone(), LONG).await.is_ok() {
+                break;
+            }
+            assert!(turn < 2000, "nothing is merged");
+        }
+    }
+
     /// The byte at the begin of each MiB of a layer.
     fn content(&self, layer: &DiskLayer) -> Vec<u8> {
         let format = if layer.format == DiskFormat::Raw { "raw" } else { "qcow2" };
@@ -316,16 +327,7 @@ async fn a_merge_is_seen_and_can_be_cancelled() {
     let snapshot = house.take(SnapshotType::Disk).await;
     house.write(1, 1, SIZE - 1, 7).await;
     let job = job_of(house.engine().destroy_snapshot(snapshot, USER).await);
-    // Slow enough for what follows.
-    let guest = house.guest.clone().unwrap();
-    let name = format!("job-{}", guid(WEB));
-    let slow = qmp::block_job_set_speed { device: name, speed: 2 << 20 };
-    for turn in 0.. {
-        if guest.execute(slow.clone(), LONG).await.is_ok() {
-            break;
-        }
-        assert!(turn < 2000, "nothing is merged");
-    }
+    house.slow_merge().await;
     assert_eq!(wait(house.engine(), job).await.state, JobState::Completed);
     let merge = house.merge(1).await;
     let view = house.engine().view();

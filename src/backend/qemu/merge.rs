@@ -226,6 +226,26 @@ impl Overlays {
         self.reconcile(monitor).await
     }
 
+    /// Ends what QEMU still does for merges that an earlier run of this server has begun, so that the layers can change.
+    /// What it has finished is written down; the rest begins again with the next [`Overlays::tidy`].
+    ///
+    /// # Errors
+    /// A [`BackendError`]; a merge may go on.
+    pub(super) async fn settle(&self, monitor: &Monitor) -> Result<(), BackendError> {
+        for (name, disk) in MachineLayers::load(&self.directory)?.disks {
+            let Some(merge) = disk.merge else { continue };
+            give_up(monitor, merge.job).await?;
+            self.reconcile(monitor).await?;
+            let layers = self.layers(&name)?;
+            if self.is_open(monitor, &layers, &merge.top).await? {
+                self.update(&name, |layers| layers.merge = None)?;
+            } else if self.is_open(monitor, &layers, &merge.base).await? {
+                self.relink(&name, &merge).await.map_err(|error| error.on_disk(&name))?;
+            }
+        }
+        Ok(())
+    }
+
     /// The first thing to do, with the disk it is about; a merge only when there is a name for its job.
     async fn next_task(&self, job: Option<Guid>) -> Result<Option<(String, Task)>, BackendError> {
         let state = MachineLayers::load(&self.directory)?;

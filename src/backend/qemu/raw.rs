@@ -166,6 +166,9 @@ impl Member {
     pub(super) async fn add_overlays(&mut self) -> Result<(), BackendError> {
         let Some(monitor) = &self.monitor else { return Ok(()) };
         let overlays = self.machine.overlays();
+        if !self.raw.is_empty() {
+            overlays.settle(monitor).await?;
+        }
         for disk in &self.raw {
             self.overlays.push(overlays.add(monitor, disk, self.request.snapshot).await?);
         }

@@ -74,6 +74,41 @@ async fn a_guest_that_a_merge_has_stopped_goes_on_after_a_restart() {
     house.close().await;
 }
 
+/// A disk-only snapshot of the machine.
+fn request(snapshot: u64) -> wsnapd::backend::SnapshotRequest {
+    wsnapd::backend::SnapshotRequest {
+        machine: guid(WEB),
+        snapshot: guid(snapshot),
+        memory: false,
+        quiesce: wsnapd::backend::Quiesce::Never,
+        copy_backup: false,
+        ignore_non_snapshottable: false,
+        change_tracking: false,
+        without_data: false,
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_comes_before_a_merge_that_a_killed_server_has_left_in_qemu() {
+    let mut house = House::new(true).await;
+    house.change(RequestedState::Enabled).await;
+    house.mark(1).await;
+    let snapshot = house.take(SnapshotType::Disk).await;
+    house.write(1, 1, SIZE - 1, 7).await;
+    let job = job_of(house.engine().destroy_snapshot(snapshot, USER).await);
+    house.slow_merge().await;
+    assert_eq!(wait(house.engine(), job).await.state, JobState::Completed);
+    // Dropped without a shutdown, as by a kill.
+    drop(house.engine.take());
+    let hypervisor = house.hypervisor();
+    let control = wsnapd::backend::StepControl::detached();
+    hypervisor.create_snapshots(&[request(0x51)], &control).await.unwrap();
+    house.mark(2).await;
+    hypervisor.merge_disks(guid(WEB), &control).await.unwrap();
+    let expected = |first: u8| -> Vec<u8> { std::iter::once(first).chain(std::iter::repeat_n(7, SIZE - 1)).collect() };
+    assert_eq!((house.layers(), house.at(guid(0x51)), house.now()), (1, expected(1), expected(2)));
+}
+
 #[tokio::test]
 async fn a_creation_that_was_interrupted_leaves_no_overlay() {
     let mut house = House::new(true).await;
@@ -81,17 +116,7 @@ async fn a_creation_that_was_interrupted_leaves_no_overlay() {
     house.mark(1).await;
     house.close().await;
     let hypervisor = house.hypervisor();
-    let request = wsnapd::backend::SnapshotRequest {
-        machine: guid(WEB),
-        snapshot: guid(0x51),
-        memory: false,
-        quiesce: wsnapd::backend::Quiesce::Never,
-        copy_backup: false,
-        ignore_non_snapshottable: false,
-        change_tracking: false,
-        without_data: false,
-    };
-    let requests = vec![request];
+    let requests = vec![request(0x51)];
     let control = wsnapd::backend::StepControl::detached();
     hypervisor.create_snapshots(&requests, &control).await.unwrap();
     house.mark(2).await;
@@ -112,18 +137,8 @@ async fn overlays_are_for_machines_that_this_server_starts() {
     definition.qemu = QemuMachine::Attached(wsnapd::backend::AttachedMachine { monitor, agent: None });
     let settings = QemuSettings { overlay_raw_disks: true, ..QemuSettings::default() };
     let hypervisor = QemuHypervisor::open(&house.path("other"), vec![definition], settings).unwrap();
-    let request = wsnapd::backend::SnapshotRequest {
-        machine: guid(WEB),
-        snapshot: guid(0x51),
-        memory: false,
-        quiesce: wsnapd::backend::Quiesce::Never,
-        copy_backup: false,
-        ignore_non_snapshottable: false,
-        change_tracking: false,
-        without_data: false,
-    };
     let control = wsnapd::backend::StepControl::detached();
-    let error = hypervisor.create_snapshots(&[request], &control).await.unwrap_err();
+    let error = hypervisor.create_snapshots(&[request(0x51)], &control).await.unwrap_err();
     assert_eq!(error.disk.as_deref(), Some("data"));
     assert!(error.to_string().contains("only for machines that this server starts"), "{error}");
 }
