@@ -200,7 +200,11 @@ class Local(Command):
         self.wsnapd("user", "add", "alice", *password, *config)
         self.wsnapd("user", "add", "bob", *password, *config)
         self.wsnapd("user", "add", "ALICE", *password, *config, code=1)
-        self.assertEqual(["alice", "bob"], self.wsnapd("user", "list", *config).split())
+        listed = [line.split() for line in self.wsnapd("user", "list", *config).splitlines()]
+        self.assertEqual([["alice", "administrator", "-"], ["bob", "administrator", "-"]], listed)
+        self.wsnapd("user", "set", "bob", "--role", "reader", "--scope", "machine=web*", *config)
+        self.wsnapd("user", "set", "bob", "--role", "owner", *config, code=2)
+        self.assertEqual(["bob", "reader", "machine=web*"], self.wsnapd("user", "list", *config).split()[3:])
         file = self.directory / "users"
         self.assertEqual(0o600, file.stat().st_mode & 0o777)
         self.assertNotIn("horse", file.read_text())
@@ -208,7 +212,7 @@ class Local(Command):
         self.wsnapd("user", "remove", "alice", *config)
         self.wsnapd("user", "remove", "alice", *config, code=5)
         self.wsnapd("user", "passwd", "alice", *password, *config, code=5)
-        self.assertEqual(["bob"], self.wsnapd("user", "list", *config).split())
+        self.assertEqual("bob", self.wsnapd("user", "list", *config).split()[0])
 
     def test_certificates(self):
         config = ["--config", self.config]
