@@ -120,5 +120,5 @@ class Users(unittest.TestCase):
             self.assertNotIn(marker, file.read_text())
             user("passwd", "alice", "--no-ntlm", *given)
             self.assertNotIn("$NT$", file.read_text())
-            self.assertEqual("alice\n", user("list"))
+            self.assertEqual("alice\tadministrator\t-\n", user("list"))
             self.assertEqual(0o600, file.stat().st_mode & 0o777)
