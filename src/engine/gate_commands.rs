@@ -14,7 +14,7 @@ use crate::time::Guid;
 
 /// The commands. Errors are those of the engine's, and `AccessDenied` and `AuditUnavailable`.
 impl Gate {
-    /// As [`Engine::create_snapshot`], for operators.
+    /// As [`super::Engine::create_snapshot`], for operators.
     ///
     /// # Errors
     /// Those of the engine, `AccessDenied`, `AuditUnavailable`.
@@ -28,7 +28,7 @@ impl Gate {
         self.run(user, Action::operator("create-snapshot"), object, work).await
     }
 
-    /// As [`Engine::apply_snapshot`], for administrators.
+    /// As [`super::Engine::apply_snapshot`], for administrators.
     ///
     /// # Errors
     /// Those of the engine, `AccessDenied`, `AuditUnavailable`.
@@ -37,7 +37,7 @@ impl Gate {
         self.run(user, Action::administrator("apply-snapshot"), of_snapshot(snapshot), work).await
     }
 
-    /// As [`Engine::destroy_snapshot`], for administrators.
+    /// As [`super::Engine::destroy_snapshot`], for administrators.
     ///
     /// # Errors
     /// Those of the engine, `AccessDenied`, `AuditUnavailable`.
@@ -46,7 +46,7 @@ impl Gate {
         self.run(user, Action::administrator("destroy-snapshot"), of_snapshot(snapshot), work).await
     }
 
-    /// As [`Engine::destroy_snapshot_tree`], for administrators.
+    /// As [`super::Engine::destroy_snapshot_tree`], for administrators.
     ///
     /// # Errors
     /// Those of the engine, `AccessDenied`, `AuditUnavailable`.
@@ -55,7 +55,7 @@ impl Gate {
         self.run(user, Action::administrator("destroy-snapshot-tree"), of_snapshot(root), work).await
     }
 
-    /// As [`Engine::clear_snapshot_state`], for administrators.
+    /// As [`super::Engine::clear_snapshot_state`], for administrators.
     ///
     /// # Errors
     /// Those of the engine, `AccessDenied`, `AuditUnavailable`.
@@ -64,7 +64,7 @@ impl Gate {
         self.run(user, Action::administrator("clear-snapshot-state"), of_snapshot(snapshot), work).await
     }
 
-    /// As [`Engine::convert_to_reference_point`], for operators: it is a step of a backup.
+    /// As [`super::Engine::convert_to_reference_point`], for operators: it is a step of a backup.
     ///
     /// # Errors
     /// Those of the engine, `AccessDenied`, `AuditUnavailable`.
@@ -77,7 +77,7 @@ impl Gate {
         self.run(user, Action::operator("convert-to-reference-point"), of_snapshot(snapshot), work).await
     }
 
-    /// As [`Engine::convert_group_to_reference_point`], for operators.
+    /// As [`super::Engine::convert_group_to_reference_point`], for operators.
     ///
     /// # Errors
     /// Those of the engine, `AccessDenied`, `AuditUnavailable`.
@@ -90,7 +90,7 @@ impl Gate {
         self.run(user, Action::operator("convert-group-to-reference-point"), of_set(set), work).await
     }
 
-    /// As [`Engine::create_reference_point`], for operators.
+    /// As [`super::Engine::create_reference_point`], for operators.
     ///
     /// # Errors
     /// Those of the engine, `AccessDenied`, `AuditUnavailable`.
@@ -105,7 +105,7 @@ impl Gate {
         self.run(user, Action::operator("create-reference-point"), object, work).await
     }
 
-    /// As [`Engine::create_group_reference_point`], for operators.
+    /// As [`super::Engine::create_group_reference_point`], for operators.
     ///
     /// # Errors
     /// Those of the engine, `AccessDenied`, `AuditUnavailable`.
@@ -119,7 +119,7 @@ impl Gate {
         self.run(user, Action::operator("create-group-reference-point"), of_collection(collection), work).await
     }
 
-    /// As [`Engine::destroy_reference_point`], for administrators.
+    /// As [`super::Engine::destroy_reference_point`], for administrators.
     ///
     /// # Errors
     /// Those of the engine, `AccessDenied`, `AuditUnavailable`.
@@ -129,7 +129,7 @@ impl Gate {
         self.run(user, Action::administrator("destroy-reference-point"), object, work).await
     }
 
-    /// As [`Engine::destroy_group_reference_point`], for administrators.
+    /// As [`super::Engine::destroy_group_reference_point`], for administrators.
     ///
     /// # Errors
     /// Those of the engine, `AccessDenied`, `AuditUnavailable`.
@@ -139,7 +139,7 @@ impl Gate {
         self.run(user, Action::administrator("destroy-group-reference-point"), object, work).await
     }
 
-    /// As [`Engine::export_snapshot`], for administrators: it writes to a directory of the host. A base has to be
+    /// As [`super::Engine::export_snapshot`], for administrators: it writes to a directory of the host. A base has to be
     /// in reach.
     ///
     /// # Errors
@@ -156,7 +156,7 @@ impl Gate {
         self.run_if(user, Action::administrator("export-snapshot"), of_snapshot(snapshot), in_reach, work).await
     }
 
-    /// As [`Engine::export_group_snapshot`], for administrators. A base has to be in reach.
+    /// As [`super::Engine::export_group_snapshot`], for administrators. A base has to be in reach.
     ///
     /// # Errors
     /// Those of the engine, `AccessDenied`, `AuditUnavailable`.
@@ -172,7 +172,7 @@ impl Gate {
         self.run_if(user, Action::administrator("export-group-snapshot"), of_set(set), in_reach, work).await
     }
 
-    /// As [`Engine::modify_system`], for administrators. A name that would take the machine out of the user's
+    /// As [`super::Engine::modify_system`], for administrators. A name that would take the machine out of the user's
     /// scope is refused.
     ///
     /// # Errors
@@ -185,7 +185,7 @@ impl Gate {
         self.run_if(user, Action::administrator("modify-machine"), object, keeps, work).await
     }
 
-    /// As [`Engine::modify_snapshot`], for operators: whoever makes snapshots names them.
+    /// As [`super::Engine::modify_snapshot`], for operators: whoever makes snapshots names them.
     ///
     /// # Errors
     /// Those of the engine, `AccessDenied`, `AuditUnavailable`.
@@ -200,7 +200,7 @@ impl Gate {
         self.run(user, Action::operator("modify-snapshot"), of_snapshot(snapshot), work).await
     }
 
-    /// As [`Engine::request_state_change`], for administrators.
+    /// As [`super::Engine::request_state_change`], for administrators.
     ///
     /// # Errors
     /// Those of the engine, `AccessDenied`, `AuditUnavailable`.
@@ -215,7 +215,7 @@ impl Gate {
         self.run(user, Action::administrator("change-machine-state"), object, work).await
     }
 
-    /// As [`Engine::define_collection`], for administrators. A user with a scope makes collections within it and
+    /// As [`super::Engine::define_collection`], for administrators. A user with a scope makes collections within it and
     /// cannot choose their identity.
     ///
     /// # Errors
@@ -227,7 +227,7 @@ impl Gate {
         self.run_if(user, Action::administrator("define-collection"), Object::Host, keeps, work).await
     }
 
-    /// As [`Engine::destroy_collection`], for administrators. A collection in another one that is out of reach
+    /// As [`super::Engine::destroy_collection`], for administrators. A collection in another one that is out of reach
     /// cannot be destroyed.
     ///
     /// # Errors
@@ -238,7 +238,7 @@ impl Gate {
         self.run_if(user, Action::administrator("destroy-collection"), of_collection(collection), free, work).await
     }
 
-    /// As [`Engine::rename_collection`], for administrators. A name that would take it out of the user's scope is
+    /// As [`super::Engine::rename_collection`], for administrators. A name that would take it out of the user's scope is
     /// refused.
     ///
     /// # Errors
@@ -255,7 +255,7 @@ impl Gate {
         self.run_if(user, Action::administrator("rename-collection"), of_collection(collection), keeps, work).await
     }
 
-    /// As [`Engine::change_collection`], for administrators. A member to be added has to be in reach.
+    /// As [`super::Engine::change_collection`], for administrators. A member to be added has to be in reach.
     ///
     /// # Errors
     /// Those of the engine, `AccessDenied`, `AuditUnavailable`.
@@ -277,7 +277,7 @@ impl Gate {
         self.run_if(user, action, of_collection(collection), in_reach, work).await
     }
 
-    /// As [`Engine::create_group_snapshot`], for operators.
+    /// As [`super::Engine::create_group_snapshot`], for operators.
     ///
     /// # Errors
     /// Those of the engine, `AccessDenied`, `AuditUnavailable`.
@@ -291,7 +291,7 @@ impl Gate {
         self.run(user, Action::operator("create-group-snapshot"), object, work).await
     }
 
-    /// As [`Engine::apply_group_snapshot`], for administrators.
+    /// As [`super::Engine::apply_group_snapshot`], for administrators.
     ///
     /// # Errors
     /// Those of the engine, `AccessDenied`, `AuditUnavailable`.
@@ -300,7 +300,7 @@ impl Gate {
         self.run(user, Action::administrator("apply-group-snapshot"), of_set(set), work).await
     }
 
-    /// As [`Engine::destroy_group_snapshot`], for administrators.
+    /// As [`super::Engine::destroy_group_snapshot`], for administrators.
     ///
     /// # Errors
     /// Those of the engine, `AccessDenied`, `AuditUnavailable`.
@@ -309,7 +309,7 @@ impl Gate {
         self.run(user, Action::administrator("destroy-group-snapshot"), of_set(set), work).await
     }
 
-    /// As [`Engine::create_volume_snapshot`], for operators. A target pool has to be in reach.
+    /// As [`super::Engine::create_volume_snapshot`], for operators. A target pool has to be in reach.
     ///
     /// # Errors
     /// Those of the engine, `AccessDenied`, `AuditUnavailable`.
@@ -325,7 +325,7 @@ impl Gate {
         self.run_if(user, Action::operator("create-volume-snapshot"), object, in_reach, work).await
     }
 
-    /// As [`Engine::cancel_job`], for whoever may order such a job.
+    /// As [`super::Engine::cancel_job`], for whoever may order such a job.
     ///
     /// # Errors
     /// Those of the engine, `AccessDenied`, `AuditUnavailable`.

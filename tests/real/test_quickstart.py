@@ -75,7 +75,7 @@ class Quickstart(unittest.TestCase):
         self.assertGreater(later, taken + 3)
         self.assertAlmostEqual(taken, again, delta=2)
         self.assertIn("vol1-monday", done.stdout + done.stderr)
-        self.assertRegex(done.stdout, r"(?m)^alice$")
+        self.assertRegex(done.stdout, r"(?m)^alice\tadministrator\t-$")
         tour = log.read_text()
         for number in ("1. Msvm_VirtualSystemSnapshotService", "2. CIM_VirtualSystemSnapshotService",
                        "3. Msvm_CollectionSnapshotService", "4. MSFT_SMStorageVolume"):
