@@ -150,17 +150,17 @@ class RawDisk(Disk):
 
     def raw(self, directory, tag=None):
         target = pathlib.Path(directory) / f"{self.path.name}.{tag}.raw"
-        tries = 5
+        deadline = time.monotonic() + 30
         while True:
             file, kind = self.layer(tag)
             try:
                 call("qemu-img", "convert", "-U", "-f", kind, "-O", "raw", file, target)
                 return target
-            except AssertionError:
-                # A merge may have moved it meanwhile.
-                tries -= 1
-                if not tries or self.layer(tag)[0] == file:
+            except AssertionError as problem:
+                # A merge may have moved it meanwhile, or have it locked now.
+                if time.monotonic() > deadline or (self.layer(tag)[0] == file and " lock" not in str(problem)):
                     raise
+                time.sleep(0.05)
 
     def content(self, name, tag=None):
         """What a file on the disk holds."""

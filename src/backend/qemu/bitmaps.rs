@@ -421,7 +421,7 @@ impl QemuHypervisor {
             Tracking::of(&machine).await?.require(&request.tracking).await?;
         }
         control.record(JournalStep::Removing).await.map_err(|_| BackendError::new(STEP, Cause::Cancelled))?;
-        self.remove(requests).await
+        self.remove_wholly(requests).await
     }
 
     /// Removes the bitmaps of destroyed snapshots.

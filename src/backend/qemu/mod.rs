@@ -188,7 +188,7 @@ impl Hypervisor for QemuHypervisor {
         Box::pin(async move {
             let cancelled = |_| BackendError::new("destroy the snapshot", Cause::Cancelled);
             control.record(JournalStep::Removing).await.map_err(cancelled)?;
-            self.remove(requests).await?;
+            self.remove_wholly(requests).await?;
             self.end_of_snapshots(requests).await
         })
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::super::{
     BackendError, DestroyRequest, DiskImage, ForeignSnapshot, JournalStep, MachineState, Operation, Quiesce, Recovery,
@@ -20,6 +21,11 @@ use super::member::{reclaim, release, remove_tags, thaw};
 use super::raw::{forget_layers, is_layered, is_tagged};
 use crate::time::Guid;
 
+/// How often removing a snapshot is tried before its job has to say that it was not possible.
+const REMOVE_ATTEMPTS: u32 = 6;
+/// Between two of these attempts.
+const REMOVE_PAUSE: Duration = Duration::from_millis(500);
+
 impl QemuHypervisor {
     pub(super) async fn recover_operation(
         &self,
@@ -33,12 +39,12 @@ impl QemuHypervisor {
             Operation::Create(requests) => self.recover_create(requests, journal).await,
             Operation::Apply(requests) => self.recover_apply(requests, journal).await,
             Operation::Destroy(requests) if journal.contains(&JournalStep::Removing) => {
-                self.remove(requests).await?;
+                self.remove_wholly(requests).await?;
                 self.end_of_snapshots(requests).await?;
                 Ok(Recovery::Finished(Vec::new()))
             }
             Operation::Convert(requests) if journal.contains(&JournalStep::Removing) => {
-                self.remove(requests).await?;
+                self.remove_wholly(requests).await?;
                 Ok(Recovery::Finished(Vec::new()))
             }
             Operation::DestroyReferencePoints(requests) if journal.contains(&JournalStep::Removing) => {
@@ -120,6 +126,25 @@ impl QemuHypervisor {
             }
         }
         Ok(true)
+    }
+
+    /// Removes the data of snapshots. There is no way back once the first tag is gone, so that a failure is tried again
+    /// for a while: QEMU may have died in the middle, and the rest is done without it.
+    ///
+    /// # Errors
+    /// The last [`BackendError`]; data of the snapshots may be gone.
+    pub(super) async fn remove_wholly(&self, requests: &[DestroyRequest]) -> Result<(), BackendError> {
+        let mut attempt = 1;
+        loop {
+            match self.remove(requests).await {
+                Err(error) if attempt < REMOVE_ATTEMPTS => {
+                    tracing::warn!(%error, "A snapshot is not removed yet");
+                }
+                result => return result,
+            }
+            attempt += 1;
+            tokio::time::sleep(REMOVE_PAUSE).await;
+        }
     }
 
     /// Removes the data of snapshots; what is gone already is no error.
