@@ -457,7 +457,12 @@ class Rounds:
         records = self.host.records("snapshot")
         database = self.host.state() / "wsnapd.db"
         with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-            journal = connection.execute("SELECT count(*) FROM journal").fetchone()[0]
+            # Merges begin by themselves, so that one may be under way now.
+            journal = connection.execute(
+                "SELECT count(*) FROM journal LEFT JOIN job ON job.id = journal.job"
+                " WHERE coalesce(json_extract(data, '$.state'), 'killed')"
+                " IN ('completed', 'terminated', 'killed', 'exception')"
+            ).fetchone()[0]
         require(journal == 0, f"{journal} steps of ended jobs are still in the journal")
         owned = {record["memory_file"] for record in records if record["memory_file"]}
         present = {str(path) for path in self.host.snapshot_files()}
