@@ -181,8 +181,13 @@ impl House {
         assert_eq!(job.percent, 100);
     }
 
-    /// Makes QEMU slow at the merge that is about to begin.
-    async fn slow_merge(&self) {
+    /// Starts the machine and destroys a snapshot of it, so that QEMU is at a merge that takes seconds.
+    async fn merge_slowly(&mut self) {
+        self.change(RequestedState::Enabled).await;
+        self.mark(1).await;
+        let snapshot = self.take(SnapshotType::Disk).await;
+        self.write(1, 1, SIZE - 1, 7).await;
+        let job = job_of(self.engine().destroy_snapshot(snapshot, USER).await);
         let slow = qmp::block_job_set_speed { device: format!("job-{}", guid(WEB)), speed: 2 << 20 };
         for turn in 0.. {
             if self.guest.as_ref().unwrap().execute(slow.clone(), LONG).await.is_ok() {
@@ -190,6 +195,7 @@ impl House {
             }
             assert!(turn < 2000, "nothing is merged");
         }
+        assert_eq!(wait(self.engine(), job).await.state, JobState::Completed);
     }
 
     /// The byte at the begin of each MiB of a layer.
@@ -322,13 +328,7 @@ async fn a_machine_that_is_off_or_saved_is_taken_applied_and_merged_with_its_raw
 #[tokio::test]
 async fn a_merge_is_seen_and_can_be_cancelled() {
     let mut house = House::new(true).await;
-    house.change(RequestedState::Enabled).await;
-    house.mark(1).await;
-    let snapshot = house.take(SnapshotType::Disk).await;
-    house.write(1, 1, SIZE - 1, 7).await;
-    let job = job_of(house.engine().destroy_snapshot(snapshot, USER).await);
-    house.slow_merge().await;
-    assert_eq!(wait(house.engine(), job).await.state, JobState::Completed);
+    house.merge_slowly().await;
     let merge = house.merge(1).await;
     let view = house.engine().view();
     let job = view.job(merge).unwrap();
