@@ -31,6 +31,7 @@ use super::audit::AuditFile;
 use super::certificate::{CertificateFiles, CertificateInfo};
 use super::error::AppError;
 use super::host::{host_name, listening_on, reachable_names};
+use super::kerberos;
 use super::sources::{RandomIds, SystemClock};
 use super::warnings;
 
@@ -83,7 +84,7 @@ impl Running {
         let view = configuration_view(&config, &addresses, &machine, &certificate)?;
         let service = Arc::new(service(&config, &engine, &machine, view, &users)?);
         service.start_eventing();
-        let auth = auth(&config, users, &machine);
+        let auth = auth(&config, users, &machine)?;
         let stop = CancellationToken::new();
         let server = Server::new(Arc::clone(&service), auth, limits(&config));
         let token = stop.clone();
@@ -194,7 +195,7 @@ impl CertificateFiles {
 }
 
 /// The schemes that are configured.
-fn auth(config: &Config, users: PasswordKeeper, machine: &str) -> AuthPolicy {
+fn auth(config: &Config, users: PasswordKeeper, machine: &str) -> Result<AuthPolicy, AppError> {
     let channel_binding = match config.service.channel_binding {
         ChannelBinding::None => ChannelBindingPolicy::None,
         ChannelBinding::Relaxed => ChannelBindingPolicy::Relaxed,
@@ -202,8 +203,9 @@ fn auth(config: &Config, users: PasswordKeeper, machine: &str) -> AuthPolicy {
     };
     let negotiate =
         config.service.negotiate.then(|| NegotiatePolicy::new(machine, Arc::new(SystemClock), channel_binding));
+    let kerberos = kerberos::policy(&config.kerberos, channel_binding)?;
     let service = &config.service;
-    AuthPolicy { users, basic: service.basic, allow_unencrypted: service.allow_unencrypted, negotiate }
+    Ok(AuthPolicy { users, basic: service.basic, allow_unencrypted: service.allow_unencrypted, negotiate, kerberos })
 }
 
 const fn logon_limits(config: &LogonConfig) -> LogonLimits {
@@ -353,6 +355,7 @@ fn configuration_view(
     Ok(ConfigurationView {
         basic: config.service.basic,
         negotiate: config.service.negotiate,
+        kerberos: config.kerberos.keytab.is_some(),
         cbt_hardening_level,
         allow_unencrypted: config.service.allow_unencrypted,
         max_connections: config.service.max_connections,

@@ -24,6 +24,7 @@ use super::compose::Running;
 use super::demo_guest::{self, qemu_is_installed};
 use super::demo_power::{self, StartedMachine};
 use super::error::AppError;
+use super::kerberos::enter_environment;
 use super::sources::RandomIds;
 
 /// The length of a machine's disk.
@@ -111,6 +112,7 @@ impl Demo {
         let (password_file, password, password_made) = password(&data_dir, options.password_file)?;
         prepare(&data_dir, options.qemu && qemu_is_installed())?;
         let mut config = Config::load(&data_dir.join("wsnapd.toml"))?;
+        enter_environment(&config)?;
         admit(&config.users_file, &options.user, &password)?;
         config.listeners = vec![
             ListenerConfig { address: options.http, protocol: Protocol::Http },

@@ -9,7 +9,7 @@ use crate::cim::CimError;
 use crate::config::ConfigError;
 use crate::engine::{EngineError, StoreError};
 use crate::transport::TlsError;
-use crate::transport::auth::{KeeperError, UserNameError, UsersError};
+use crate::transport::auth::{KeeperError, KeytabError, UserNameError, UsersError};
 
 use super::certificate::CertificateError;
 
@@ -44,6 +44,19 @@ pub enum AppError {
     /// A user name.
     #[error("this cannot be a user")]
     UserName(#[from] UserNameError),
+    /// The keytab.
+    #[error("Kerberos cannot be offered")]
+    Keytab(#[from] KeytabError),
+    /// A keytab without the keys that are needed.
+    #[error("the keytab {0} has no key of {1}; add one, as with `kadmin ktadd -k {0} HTTP/host.example.test`")]
+    NoServiceKey(PathBuf, String),
+    /// A keytab is configured, but the program cannot use it.
+    #[error("this wsnapd was built without Kerberos")]
+    WithoutKerberos,
+    /// The library of Kerberos.
+    #[cfg(feature = "kerberos")]
+    #[error("Kerberos cannot be offered")]
+    Gssapi(#[from] crate::transport::auth::GssapiError),
     /// Password hashing.
     #[error("the password cannot be hashed")]
     Hash(#[from] argon2::password_hash::Error),

@@ -34,6 +34,9 @@ pub(super) fn of(config: &Config) -> Vec<String> {
         found.push("wrong passwords are answered without delay: see delay_after and delay_ms".to_owned());
     }
     found.extend(readable_by_others(&config.users_file, "hashes of passwords"));
+    if let Some(keytab) = &config.kerberos.keytab {
+        found.extend(readable_by_others(keytab, "keys of Kerberos"));
+    }
     if let Some((_, key)) = &config.tls.files {
         found.extend(readable_by_others(key, "the private key of the certificate"));
     }

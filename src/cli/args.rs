@@ -118,7 +118,8 @@ pub(super) struct UsersFileArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct UserArgs {
-    /// The user name; upper and lower case are the same
+    /// The user name; upper and lower case are the same. With a realm, as in alice@EXAMPLE.TEST, it is a principal
+    /// of Kerberos, who has no password here
     pub(super) name: String,
     /// The file whose first line is the password [default: ask for it]
     #[arg(long, value_name = "FILE")]
@@ -149,7 +150,8 @@ pub(super) struct RightsArgs {
 pub(super) enum UserCommand {
     /// Let a new user log on
     #[command(after_help = "Examples:\n  wsnapd user add alice\n  wsnapd user add bob --ntlm --role operator\n  \
-        wsnapd user add carol --role reader --scope 'machine=web*' --scope pool=pool1")]
+        wsnapd user add carol --role reader --scope 'machine=web*' --scope pool=pool1\n  \
+        wsnapd user add dave@EXAMPLE.TEST --role operator")]
     Add {
         #[command(flatten)]
         user: UserArgs,

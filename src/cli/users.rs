@@ -24,8 +24,12 @@ pub(super) fn run(command: UserCommand) -> Result<(), Failure> {
             for user in load(&path(&args)?)?.iter() {
                 let account = user.account();
                 let scope = account.scope.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
-                let ntlm = if user.may_use_ntlm() { "\tNTLM" } else { "" };
-                say(format_args!("{}\t{}\t{scope}{ntlm}", account.name, account.role));
+                let how = match (user.is_principal(), user.may_use_ntlm()) {
+                    (true, _) => "\tKerberos",
+                    (false, true) => "\tNTLM",
+                    (false, false) => "",
+                };
+                say(format_args!("{}\t{}\t{scope}{how}", account.name, account.role));
             }
             Ok(())
         }
@@ -46,6 +50,9 @@ fn set(args: &UserArgs, rights: Option<&RightsArgs>) -> Result<(), Failure> {
         }
         _ => {}
     }
+    if args.name.contains('@') {
+        return principal(args, rights, users, &path);
+    }
     // Refuse a bad name before asking for a password.
     let name = old.as_ref().map_or_else(|| args.name.clone(), |old| old.account().name.to_string());
     let plain = User::new(&name, String::new()).map_err(AppError::UserName)?;
@@ -64,6 +71,17 @@ fn set(args: &UserArgs, rights: Option<&RightsArgs>) -> Result<(), Failure> {
     let user = User::new(&name, hash).map_err(AppError::UserName)?.with_role(role, scope);
     users.set(if ntlm { user.with_ntlm(NtHash::of_password(&password)) } else { user });
     Ok(users.save(&path).map_err(AppError::Users)?)
+}
+
+/// Adds a principal of Kerberos, who has no password here.
+fn principal(args: &UserArgs, rights: Option<&RightsArgs>, mut users: UsersFile, path: &Path) -> Result<(), Failure> {
+    let Some(rights) = rights.filter(|_| args.password_file.is_none() && !args.ntlm) else {
+        return Err(Failure::failed(format!("{} logs on with Kerberos and has no password here", args.name)));
+    };
+    let user = User::principal(&args.name).map_err(AppError::UserName)?;
+    let (role, scope) = wanted(rights, user.account())?;
+    users.set(user.with_role(role, scope));
+    Ok(users.save(path).map_err(AppError::Users)?)
 }
 
 /// Changes role and scope of a user.

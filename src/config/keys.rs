@@ -83,6 +83,8 @@ pub const KEYS: &[Key] = &[
     key("logon", "lockout_after", Kind::Number(0, 1_000_000), "20"),
     key("logon", "lockout_window_seconds", Kind::Number(1, 86_400), "300"),
     key("logon", "lockout_seconds", Kind::Number(1, 86_400), "60"),
+    key("kerberos", "keytab", Kind::Path, ""),
+    key("kerberos", "services", Kind::List, "[]"),
     key("tls", "certificate", Kind::Path, ""),
     key("tls", "key", Kind::Path, ""),
     key("tls", "names", Kind::List, "[]"),

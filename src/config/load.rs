@@ -29,6 +29,8 @@ pub struct Config {
     pub service: ServiceConfig,
     /// What wrong passwords lead to.
     pub logon: LogonConfig,
+    /// Kerberos.
+    pub kerberos: KerberosConfig,
     /// The certificate of HTTPS.
     pub tls: TlsConfig,
     /// The back-end.
@@ -130,6 +132,15 @@ pub struct LogonConfig {
     pub lockout: Duration,
 }
 
+/// The section `[kerberos]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KerberosConfig {
+    /// The file with the keys of the services; without one nobody logs on with Kerberos.
+    pub keytab: Option<PathBuf>,
+    /// The services whose tickets are taken, as they stand before the host name.
+    pub services: Vec<String>,
+}
+
 /// The section `[tls]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsConfig {
@@ -218,6 +229,7 @@ impl Config {
         let listeners = listeners(root, sink);
         let service = service(&mut table(root, "service", sink));
         let logon = logon(&mut table(root, "logon", sink));
+        let kerberos = kerberos(&mut table(root, "kerberos", sink));
         let tls = tls(&mut table(root, "tls", sink));
         let kind = table(root, "backend", sink).choice("kind").unwrap_or("files").to_owned();
         let machines = definitions::machines(&machines_dir, in_machines);
@@ -241,6 +253,7 @@ impl Config {
             listeners,
             service,
             logon,
+            kerberos,
             tls,
             backend: BackendConfig { kind, qemu, simulated },
             machines,
@@ -315,6 +328,23 @@ fn logon(section: &mut Section<'_, '_, '_>) -> LogonConfig {
         lockout_window: Duration::from_secs(section.number("lockout_window_seconds")),
         lockout: Duration::from_secs(section.number("lockout_seconds")),
     }
+}
+
+fn kerberos(section: &mut Section<'_, '_, '_>) -> KerberosConfig {
+    let keytab = section.path("keytab");
+    if keytab.is_some() && !cfg!(feature = "kerberos") {
+        let text = "this wsnapd was built without Kerberos: take keytab out, or build it with `--features kerberos`";
+        section.report("keytab", text);
+    }
+    let mut services = section.list("services");
+    if services.is_empty() {
+        services = ["HTTP", "WSMAN", "host"].map(str::to_owned).to_vec();
+    }
+    if let Some(wrong) = services.iter().find(|service| service.is_empty() || service.contains(['/', '@'])) {
+        let text = format!("{wrong:?} is not the name of a service, as HTTP is in HTTP/host.example.test");
+        section.report("services", text);
+    }
+    KerberosConfig { keytab, services }
 }
 
 fn tls(section: &mut Section<'_, '_, '_>) -> TlsConfig {

@@ -17,7 +17,7 @@ mod simulated;
 pub use diagnostics::{ConfigError, Diagnostic};
 pub use keys::{KEYS, Key, Kind};
 pub use load::{
-    AuditConfig, ChannelBinding, Config, EventsConfig, JobsConfig, ListenerConfig, LogonConfig, Protocol,
-    ServiceConfig, TlsConfig,
+    AuditConfig, ChannelBinding, Config, EventsConfig, JobsConfig, KerberosConfig, ListenerConfig, LogonConfig,
+    Protocol, ServiceConfig, TlsConfig,
 };
 pub use places::{DEFAULT_CONFIG_FILE, client_setting, state_dir};

@@ -1,12 +1,34 @@
 //! What a logon over TLS is bound to: `tls-server-end-point` (RFC 5929 §4, `authentication.md` §8).
 
+use std::sync::Arc;
+
 use md5::{Digest, Md5};
 use ring::digest::{self, Algorithm, SHA256, SHA384, SHA512};
 use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-/// The MD5 of the binding structure of GSS-API (RFC 2744 §3.11), as NTLM and Kerberos carry it.
-pub(super) type ChannelBinding = [u8; 16];
+/// The application data of a binding: what GSS-API takes, and what its digest is made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct ChannelBinding(Arc<[u8]>);
+
+impl ChannelBinding {
+    /// `tls-server-end-point:` and the hash of the certificate.
+    pub(super) fn application_data(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The MD5 of the binding structure of GSS-API (RFC 2744 §3.11), as NTLM and Kerberos carry it.
+    pub(super) fn digest(&self) -> [u8; 16] {
+        // The data has at most 85 bytes.
+        let length = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
+        let mut md5 = Md5::new();
+        // Type and length of the addresses of both sides, of which neither is given.
+        md5.update([0; 16]);
+        md5.update(length.to_le_bytes());
+        md5.update(&self.0);
+        md5.finalize().into()
+    }
+}
 
 /// Signature algorithms whose digest is stronger than SHA-256; for all others SHA-256 is what the RFC
 /// says (MD5, SHA-1, SHA-256) or what clients fall back to.
@@ -27,14 +49,5 @@ pub(super) fn of_certificate(certificate: &CertificateDer<'_>) -> ChannelBinding
 }
 
 fn of_hash(hash: &[u8]) -> ChannelBinding {
-    let prefix = b"tls-server-end-point:";
-    // A digest and the prefix are far below 4 GiB.
-    let length = u32::try_from(prefix.len() + hash.len()).unwrap_or(u32::MAX);
-    let mut md5 = Md5::new();
-    // Type and length of the addresses of both sides, of which neither is given.
-    md5.update([0; 16]);
-    md5.update(length.to_le_bytes());
-    md5.update(prefix);
-    md5.update(hash);
-    md5.finalize().into()
+    ChannelBinding([b"tls-server-end-point:", hash].concat().into())
 }

@@ -19,7 +19,7 @@ use super::handler::EnvelopeHandler;
 use super::linger::LingerFlag;
 use super::media_type::{self, DeclaredCharset, Form};
 use super::reply::{self, Reply};
-use super::sealing;
+use super::sealing::{self, Label};
 use super::server::Shared;
 
 /// What the requests of one connection have in common.
@@ -119,7 +119,7 @@ impl<H: EnvelopeHandler> Connection<H> {
         let limit = self.shared.limits.max_envelope_bytes;
         match form {
             Form::Clear(_) => limit,
-            Form::Sealed => limit.saturating_add(sealing::MAX_OVERHEAD),
+            Form::Sealed(_) => limit.saturating_add(sealing::MAX_OVERHEAD),
         }
     }
 
@@ -128,7 +128,7 @@ impl<H: EnvelopeHandler> Connection<H> {
             return Ok(Admission::Identify(reply::status(StatusCode::FORBIDDEN)));
         }
         let policy = &self.shared.auth;
-        if form != Form::Sealed && says_unauthenticated(headers) && !headers.contains_key(AUTHORIZATION) {
+        if matches!(form, Form::Clear(_)) && says_unauthenticated(headers) && !headers.contains_key(AUTHORIZATION) {
             return Ok(Admission::Identify(refusal(self.auth.challenge(policy).await)));
         }
         match self.auth.authenticate(policy, headers).await {
@@ -160,7 +160,7 @@ impl<H: EnvelopeHandler> Connection<H> {
                             let (outbound, encoding) = self.converse(&admitted.principal, charset, &bytes).await;
                             reply::envelope(outbound, encoding)
                         }
-                        Form::Sealed => self.converse_sealed(&admitted.principal, &bytes).await,
+                        Form::Sealed(label) => self.converse_sealed(&admitted.principal, label, &bytes).await,
                     }
                 };
                 reply::with_token(reply, admitted.token)
@@ -172,7 +172,7 @@ impl<H: EnvelopeHandler> Connection<H> {
                 }
                 Err(_) => otherwise,
             },
-            (Admission::Identify(otherwise), Form::Sealed) => otherwise,
+            (Admission::Identify(otherwise), Form::Sealed(_)) => otherwise,
         }
     }
 
@@ -188,21 +188,23 @@ impl<H: EnvelopeHandler> Connection<H> {
     }
 
     /// The same with both sealed, faults too: clients unseal before they look at the status.
-    async fn converse_sealed(&self, principal: &Principal, bytes: &[u8]) -> Reply {
-        let Some(message) = sealing::parse(bytes, self.shared.limits.max_envelope_bytes) else {
+    async fn converse_sealed(&self, principal: &Principal, label: Label, bytes: &[u8]) -> Reply {
+        let Some(message) = sealing::parse(bytes, label, self.shared.limits.max_envelope_bytes) else {
             info!("Sealed message cannot be taken apart");
             return self.close(StatusCode::BAD_REQUEST);
         };
-        let mut data = message.data.to_vec();
-        if let Err(error) = self.auth.unseal(message.signature, &mut data) {
-            info!(%error, "Message not unsealed");
-            return self.close(StatusCode::BAD_REQUEST);
-        }
+        let data = match self.auth.unseal(&self.shared.auth, principal, message.header, message.data.to_vec()) {
+            Ok(data) => data,
+            Err(error) => {
+                info!(%error, "Message not unsealed");
+                return self.close(StatusCode::BAD_REQUEST);
+            }
+        };
         let (outbound, encoding) = self.converse(principal, message.charset, &data).await;
         let status = reply::envelope_status(&outbound);
         let mut data = charset::encode(outbound.body, encoding).to_vec();
         match self.auth.seal(&mut data) {
-            Ok(signature) => reply::sealed(status, sealing::write(encoding, &signature, &data)),
+            Ok(header) => reply::sealed(status, label, sealing::write(label, encoding, &header, &data)),
             Err(error) => {
                 info!(%error, "Answer not sealed");
                 self.close(StatusCode::INTERNAL_SERVER_ERROR)
@@ -220,7 +222,7 @@ impl<H: EnvelopeHandler> Connection<H> {
         // A client that waits for a 100 must not be told to send what nobody wants; whether it still
         // sends is its choice, so the connection cannot go on.
         if head.headers.contains_key(EXPECT)
-            || body::discard(body, self.limit(Form::Sealed), limits.packet_retrieval).await.is_err()
+            || body::discard(body, self.limit(Form::Sealed(Label::Spnego)), limits.packet_retrieval).await.is_err()
         {
             self.linger.set();
             return reply::closing(reply);

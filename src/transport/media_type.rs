@@ -4,7 +4,7 @@ use hyper::HeaderMap;
 use hyper::StatusCode;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 
-use super::sealing;
+use super::sealing::{self, Label};
 
 /// What `Content-Type` says of the charset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +26,8 @@ pub(super) enum DeclaredCharset {
 pub(super) enum Form {
     /// As it is, in this charset.
     Clear(DeclaredCharset),
-    /// Sealed, inside `multipart/encrypted`.
-    Sealed,
+    /// Sealed, inside `multipart/encrypted`, under this label.
+    Sealed(Label),
 }
 
 /// Checks coding and media type of a request that has a body.
@@ -40,8 +40,8 @@ pub(super) fn check(headers: &HeaderMap) -> Result<Form, StatusCode> {
     let value = value.to_str().map_err(|_| StatusCode::BAD_REQUEST)?;
     let coded = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"identity");
     let coded = headers.get(CONTENT_ENCODING).is_some_and(coded);
-    if sealing::announced_by(value) {
-        return if coded { Err(StatusCode::UNSUPPORTED_MEDIA_TYPE) } else { Ok(Form::Sealed) };
+    if let Some(label) = sealing::announced_by(value) {
+        return if coded { Err(StatusCode::UNSUPPORTED_MEDIA_TYPE) } else { Ok(Form::Sealed(label)) };
     }
     let charset = parse(value)?;
     Ok(Form::Clear(if coded { DeclaredCharset::Coded } else { charset }))

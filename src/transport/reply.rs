@@ -8,7 +8,7 @@ use hyper::{Response, StatusCode};
 use crate::wsman::{Encoding, Outbound};
 
 use super::charset;
-use super::sealing;
+use super::sealing::Label;
 
 /// The body is known whole, so hyper writes head and body at once with a `Content-Length`.
 pub(super) type Reply = Response<Full<Bytes>>;
@@ -32,10 +32,10 @@ pub(super) const fn envelope_status(outbound: &Outbound) -> StatusCode {
 }
 
 /// The answer that carries a sealed envelope.
-pub(super) fn sealed(status: StatusCode, body: Vec<u8>) -> Reply {
+pub(super) fn sealed(status: StatusCode, label: Label, body: Vec<u8>) -> Reply {
     let mut reply = Response::new(Full::new(Bytes::from(body)));
     *reply.status_mut() = status;
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(sealing::CONTENT_TYPE));
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(label.content_type()));
     reply
 }
 

@@ -8,14 +8,40 @@ use crate::wsman::Encoding;
 
 use super::media_type::{self, DeclaredCharset};
 
-/// The label of messages sealed by a context of Negotiate.
-const PROTOCOL: &str = "application/HTTP-SPNEGO-session-encrypted";
-/// `boundary` comes last, because pypsrp reads up to the last quote.
-pub(super) const CONTENT_TYPE: &str =
-    "multipart/encrypted;protocol=\"application/HTTP-SPNEGO-session-encrypted\";boundary=\"Encrypted Boundary\"";
+/// What a client calls the protocol of its sealed messages. Any context may come under any label: pywinrm seals
+/// with Kerberos under the one of SPNEGO, and wants it back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Label {
+    Spnego,
+    Kerberos,
+}
+
+impl Label {
+    const ALL: [Self; 2] = [Self::Spnego, Self::Kerberos];
+
+    const fn protocol(self) -> &'static str {
+        match self {
+            Self::Spnego => "application/HTTP-SPNEGO-session-encrypted",
+            Self::Kerberos => "application/HTTP-Kerberos-session-encrypted",
+        }
+    }
+
+    /// `boundary` comes last, because pypsrp reads up to the last quote.
+    pub(super) const fn content_type(self) -> &'static str {
+        match self {
+            Self::Spnego => {
+                "multipart/encrypted;protocol=\"application/HTTP-SPNEGO-session-encrypted\";boundary=\"Encrypted Boundary\""
+            }
+            Self::Kerberos => {
+                "multipart/encrypted;protocol=\"application/HTTP-Kerberos-session-encrypted\";boundary=\"Encrypted Boundary\""
+            }
+        }
+    }
+}
+
 const BOUNDARY: &[u8] = b"Encrypted Boundary";
-/// The signature of a message.
-const SIGNATURE_BYTES: u32 = 16;
+/// The longest header of a message; NTLM has 16 bytes, Kerberos 60 to 72.
+const MAX_HEADER: usize = 1024;
 /// The longest line of a part's head.
 const MAX_LINE: usize = 512;
 /// Lines in the head of a part.
@@ -28,22 +54,24 @@ pub(super) const MAX_OVERHEAD: usize = 4096;
 pub(super) struct SealedMessage<'a> {
     /// What the envelope is encoded in.
     pub(super) charset: DeclaredCharset,
-    pub(super) signature: &'a [u8; 16],
+    /// What the context needs to check the data.
+    pub(super) header: &'a [u8],
     pub(super) data: &'a [u8],
 }
 
-/// Whether a `Content-Type` announces a sealed message.
-pub(super) fn announced_by(content_type: &str) -> bool {
+/// The label of a sealed message that a `Content-Type` announces.
+pub(super) fn announced_by(content_type: &str) -> Option<Label> {
     let mut parts = content_type.split(';');
     let media_type = parts.next().unwrap_or_default();
     let protocol =
         parts.filter_map(|part| part.split_once('=')).find(|(name, _)| name.trim().eq_ignore_ascii_case("protocol"));
-    media_type.trim().eq_ignore_ascii_case("multipart/encrypted")
-        && protocol.is_some_and(|(_, value)| value.trim().trim_matches('"').eq_ignore_ascii_case(PROTOCOL))
+    media_type.trim().eq_ignore_ascii_case("multipart/encrypted").then_some(())?;
+    let protocol = protocol?.1.trim().trim_matches('"');
+    Label::ALL.into_iter().find(|label| protocol.eq_ignore_ascii_case(label.protocol()))
 }
 
 /// Takes a message apart of which the envelope has at most `limit` bytes.
-pub(super) fn parse(body: &[u8], limit: usize) -> Option<SealedMessage<'_>> {
+pub(super) fn parse(body: &[u8], label: Label, limit: usize) -> Option<SealedMessage<'_>> {
     let mut rest = Lines(body);
     is_boundary(rest.next()?).then_some(())?;
     let (mut of_protocol, mut original) = (false, None);
@@ -59,7 +87,7 @@ pub(super) fn parse(body: &[u8], limit: usize) -> Option<SealedMessage<'_>> {
         let (name, value) = std::str::from_utf8(line).ok()?.split_once(':')?;
         match name.trim() {
             name if name.eq_ignore_ascii_case("Content-Type") => {
-                of_protocol = value.trim().eq_ignore_ascii_case(PROTOCOL);
+                of_protocol = value.trim().eq_ignore_ascii_case(label.protocol());
             }
             name if name.eq_ignore_ascii_case("OriginalContent") => original = Some(original_content(value)?),
             _ => {}
@@ -81,14 +109,15 @@ fn original_content(value: &str) -> Option<(DeclaredCharset, usize)> {
 }
 
 fn sealed(bytes: &[u8], charset: DeclaredCharset, length: usize) -> Option<SealedMessage<'_>> {
-    let (header, rest) = bytes.split_first_chunk::<4>()?;
-    (u32::from_le_bytes(*header) == SIGNATURE_BYTES).then_some(())?;
-    let (signature, rest) = rest.split_first_chunk::<16>()?;
+    let (header_length, rest) = bytes.split_first_chunk::<4>()?;
+    let header_length = usize::try_from(u32::from_le_bytes(*header_length)).ok()?;
+    (header_length <= MAX_HEADER).then_some(())?;
+    let (header, rest) = rest.split_at_checked(header_length)?;
     let (data, rest) = rest.split_at_checked(length)?;
     // winrm-rs 1.1 ends the line before the closing boundary.
     let rest = rest.strip_prefix(b"\r\n").unwrap_or(rest);
     let rest = rest.strip_suffix(b"\r\n").unwrap_or(rest);
-    is_boundary(rest.strip_suffix(b"--")?).then_some(SealedMessage { charset, signature, data })
+    is_boundary(rest.strip_suffix(b"--")?).then_some(SealedMessage { charset, header, data })
 }
 
 /// Some peers write a blank after the two hyphens.
@@ -109,21 +138,22 @@ impl<'a> Lines<'a> {
 }
 
 /// Puts a message together.
-pub(super) fn write(encoding: Encoding, signature: &[u8; 16], data: &[u8]) -> Vec<u8> {
+pub(super) fn write(label: Label, encoding: Encoding, header: &[u8], data: &[u8]) -> Vec<u8> {
     let charset = match encoding {
         Encoding::Utf8 => "UTF-8",
         Encoding::Utf16 => "UTF-16",
     };
-    let mut body = Vec::with_capacity(data.len() + MAX_LINE);
+    let mut body = Vec::with_capacity(header.len() + data.len() + MAX_LINE);
     body.extend_from_slice(b"--Encrypted Boundary\r\n\tContent-Type: ");
-    body.extend_from_slice(PROTOCOL.as_bytes());
+    body.extend_from_slice(label.protocol().as_bytes());
     body.extend_from_slice(b"\r\n\tOriginalContent: type=application/soap+xml;charset=");
     body.extend_from_slice(charset.as_bytes());
     body.extend_from_slice(b";Length=");
     body.extend_from_slice(data.len().to_string().as_bytes());
     body.extend_from_slice(b"\r\n--Encrypted Boundary\r\n\tContent-Type: application/octet-stream\r\n");
-    body.extend_from_slice(&SIGNATURE_BYTES.to_le_bytes());
-    body.extend_from_slice(signature);
+    // Headers are far below 4 GiB.
+    body.extend_from_slice(&u32::try_from(header.len()).unwrap_or(u32::MAX).to_le_bytes());
+    body.extend_from_slice(header);
     body.extend_from_slice(data);
     body.extend_from_slice(b"--Encrypted Boundary--\r\n");
     body
@@ -139,10 +169,10 @@ mod tests {
     const DATA: &[u8] = b"x--Encrypted Boundary--\r\n";
 
     fn variant(change: impl Fn(&str) -> String) -> Option<Vec<u8>> {
-        let whole = write(Encoding::Utf8, &[b'S'; 16], DATA);
+        let whole = write(Label::Spnego, Encoding::Utf8, &[b'S'; 16], DATA);
         let text = change(std::str::from_utf8(&whole).unwrap());
-        parse(text.as_bytes(), DATA.len()).map(|message| {
-            assert_eq!((message.signature, message.charset), (&[b'S'; 16], DeclaredCharset::Utf8));
+        parse(text.as_bytes(), Label::Spnego, DATA.len()).map(|message| {
+            assert_eq!((message.header, message.charset), (&[b'S'; 16][..], DeclaredCharset::Utf8));
             message.data.to_vec()
         })
     }
@@ -177,37 +207,43 @@ mod tests {
         for (index, change) in wrong.into_iter().enumerate() {
             assert_eq!(variant(change), None, "{index}");
         }
-        let whole = write(Encoding::Utf8, &[0; 16], DATA);
-        assert_eq!(parse(&whole, DATA.len() - 1), None, "longer than the limit");
+        let whole = write(Label::Spnego, Encoding::Utf8, &[0; 16], DATA);
+        assert_eq!(parse(&whole, Label::Spnego, DATA.len() - 1), None, "longer than the limit");
         for end in 0..whole.len() - 2 {
-            assert_eq!(parse(&whole[..end], DATA.len()), None, "cut to {end}");
+            assert_eq!(parse(&whole[..end], Label::Spnego, DATA.len()), None, "cut to {end}");
         }
     }
 
     #[test]
     fn the_content_type_names_the_label() {
-        assert!(announced_by(CONTENT_TYPE));
-        assert!(announced_by(&CONTENT_TYPE.replace(';', "; ")));
-        assert!(!announced_by(&CONTENT_TYPE.replace("SPNEGO", "CredSSP")));
-        assert!(!announced_by("multipart/encrypted"));
-        assert!(!announced_by("application/soap+xml;charset=UTF-8"));
+        for label in Label::ALL {
+            assert_eq!(announced_by(label.content_type()), Some(label));
+            assert_eq!(announced_by(&label.content_type().replace(';', "; ")), Some(label));
+            assert!(label.content_type().contains(label.protocol()));
+        }
+        assert_eq!(announced_by(&Label::Spnego.content_type().replace("SPNEGO", "CredSSP")), None);
+        assert_eq!(announced_by("multipart/encrypted"), None);
+        assert_eq!(announced_by("application/soap+xml;charset=UTF-8"), None);
     }
 
     proptest! {
         #[test]
         fn any_body_is_read_or_refused(body in proptest::collection::vec(any::<u8>(), 0..300), at in 0_usize..260) {
-            parse(&body, 1000);
-            let mut damaged = write(Encoding::Utf16, &[1; 16], b"data");
+            parse(&body, Label::Kerberos, 1000);
+            let mut damaged = write(Label::Kerberos, Encoding::Utf16, &[1; 60], b"data");
             let length = damaged.len();
             damaged[at % length] = body.first().copied().unwrap_or_default();
-            parse(&damaged, 1000);
+            parse(&damaged, Label::Kerberos, 1000);
         }
 
         #[test]
-        fn what_is_written_is_read(data in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let body = write(Encoding::Utf16, &[7; 16], &data);
-            let expected = SealedMessage { charset: DeclaredCharset::Utf16, signature: &[7; 16], data: &data };
-            prop_assert_eq!(parse(&body, 300), Some(expected));
+        fn what_is_written_is_read(
+            data in proptest::collection::vec(any::<u8>(), 0..300),
+            header in proptest::collection::vec(any::<u8>(), 0..=MAX_HEADER),
+        ) {
+            let body = write(Label::Kerberos, Encoding::Utf16, &header, &data);
+            let expected = SealedMessage { charset: DeclaredCharset::Utf16, header: &header, data: &data };
+            prop_assert_eq!(parse(&body, Label::Kerberos, 300), Some(expected));
         }
     }
 }

@@ -66,7 +66,7 @@ impl TlsIdentity {
     /// What accepts a connection, and what a logon on that connection is bound to.
     pub(super) fn acceptor(&self) -> (TlsAcceptor, ChannelBinding) {
         let served = self.served.load();
-        (TlsAcceptor::from(Arc::clone(&served.config)), served.channel_binding)
+        (TlsAcceptor::from(Arc::clone(&served.config)), served.channel_binding.clone())
     }
 }
 

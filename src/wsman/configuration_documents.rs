@@ -139,7 +139,7 @@ fn service(sheet: &mut Sheet, options: &ServiceOptions) {
 /// The schemes that are on.
 fn service_auth(sheet: &mut Sheet, options: &ServiceOptions) {
     sheet.flag("Basic", options.configuration.basic);
-    sheet.flag("Kerberos", false);
+    sheet.flag("Kerberos", options.configuration.kerberos);
     sheet.flag("Negotiate", options.configuration.negotiate);
     sheet.flag("Certificate", false);
     sheet.flag("CredSSP", false);

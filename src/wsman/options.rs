@@ -62,6 +62,8 @@ pub struct ConfigurationView {
     pub basic: bool,
     /// `Service/Auth/Negotiate`
     pub negotiate: bool,
+    /// `Service/Auth/Kerberos`
+    pub kerberos: bool,
     /// `Service/Auth/CbtHardeningLevel`
     pub cbt_hardening_level: &'static str,
     /// `Service/AllowUnencrypted`
@@ -94,6 +96,7 @@ impl Default for ConfigurationView {
         Self {
             basic: true,
             negotiate: false,
+            kerberos: false,
             cbt_hardening_level: "None",
             allow_unencrypted: false,
             max_connections: 300,

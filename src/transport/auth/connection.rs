@@ -4,6 +4,8 @@
 //! looked at and put back when it is known what became of it; whatever goes wrong in between leaves
 //! the connection anonymous.
 
+mod tickets;
+
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,16 +21,17 @@ use crate::access::{self, Account, Principal};
 use crate::transport::channel_binding::ChannelBinding;
 
 use super::basic;
-use super::negotiate::{self, Facts, Handshake, MAX_TOKEN_BYTES, Refusal, Step};
-use super::ntlm::{BindingCheck, NtHash, NtlmError, SealError, SecurityContext};
-use super::policy::{AuthPolicy, ChannelBindingPolicy, NegotiatePolicy};
+use super::negotiate::{self, Facts, Handshake, Logon, MAX_TOKEN_BYTES, NtlmFacts, Refusal, Step};
+use super::ntlm::{BindingCheck, NtHash, NtlmError};
+use super::policy::{AuthPolicy, ChannelBindingPolicy};
 use super::scheme::Scheme;
+use super::security::{MessageSecurity, SealError};
 
 /// How long a logon counts before the account is looked at again.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What protects the envelopes of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Confidentiality {
     /// TLS protects the connection; envelopes travel as they are.
     Tls(ChannelBinding),
@@ -69,7 +72,7 @@ impl Admitted {
 }
 
 /// Why a message cannot be sealed or unsealed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(in crate::transport) enum UnsealError {
     /// There is no context that could.
     #[error("no security context that seals")]
@@ -87,11 +90,28 @@ enum State {
 
 /// A logon that lasts as long as the connection.
 struct Established {
-    /// The account as it was last looked at: another hash, or none, ends the logon.
+    /// The account as it was last looked at: none ends the logon.
     account: Arc<Account>,
-    hash: NtHash,
+    proof: Proof,
     looked: Instant,
-    security: Option<SecurityContext>,
+    security: Option<Box<dyn MessageSecurity>>,
+}
+
+/// What a logon stands on.
+enum Proof {
+    /// The NT hash of the account; another one ends the logon.
+    Hash(NtHash),
+    /// A ticket, until it ends.
+    Ticket { until: Option<Instant> },
+}
+
+impl Proof {
+    const fn scheme(&self) -> access::Scheme {
+        match self {
+            Self::Hash(_) => access::Scheme::Ntlm,
+            Self::Ticket { .. } => access::Scheme::Kerberos,
+        }
+    }
 }
 
 /// The authentication state of one connection.
@@ -105,7 +125,7 @@ pub(in crate::transport) struct ConnectionAuth {
 
 impl ConnectionAuth {
     /// The state of a new connection.
-    pub(in crate::transport) const fn new(
+    pub(in crate::transport) fn new(
         tls: Option<ChannelBinding>,
         policy: &AuthPolicy,
         handshake_limit: Duration,
@@ -140,7 +160,9 @@ impl ConnectionAuth {
                     basic::Verdict::Refused => self.challenge(policy).await,
                     basic::Verdict::Busy => Outcome::Busy,
                 },
-                Scheme::Negotiate | Scheme::Ntlm => self.negotiate(before, policy, scheme, credentials).await,
+                Scheme::Negotiate | Scheme::Kerberos | Scheme::Ntlm => {
+                    self.negotiate(before, policy, scheme, credentials).await
+                }
             },
             _ => self.challenge(policy).await,
         }
@@ -157,20 +179,29 @@ impl ConnectionAuth {
         if offer.is_empty() { Outcome::Forbidden } else { Outcome::Challenge(offer) }
     }
 
-    /// Unseals a request in place.
-    pub(in crate::transport) fn unseal(&self, signature: &[u8; 16], data: &mut [u8]) -> Result<(), UnsealError> {
-        self.with_context(|context| context.unseal(signature, data))
+    /// Unseals a request of a user. One that fails is recorded, because somebody changed it or sent it again.
+    pub(in crate::transport) fn unseal(
+        &self,
+        policy: &AuthPolicy,
+        user: &Principal,
+        header: &[u8],
+        data: Vec<u8>,
+    ) -> Result<Vec<u8>, UnsealError> {
+        self.with_context(|context| context.unseal(header, data)).inspect_err(|error| {
+            let reason = format!("a message cannot be unsealed, and the logon ends: {error}");
+            policy.users.refused(user.name(), self.source, user.scheme(), &reason);
+        })
     }
 
-    /// Seals an answer in place and gives its signature.
-    pub(in crate::transport) fn seal(&self, data: &mut [u8]) -> Result<[u8; 16], UnsealError> {
+    /// Seals an answer in place and gives its header.
+    pub(in crate::transport) fn seal(&self, data: &mut [u8]) -> Result<Vec<u8>, UnsealError> {
         self.with_context(|context| context.seal(data))
     }
 
     /// A context that failed once is out of step for ever, so the logon ends with it.
     fn with_context<T>(
         &self,
-        work: impl FnOnce(&mut SecurityContext) -> Result<T, SealError>,
+        work: impl FnOnce(&mut dyn MessageSecurity) -> Result<T, SealError>,
     ) -> Result<T, UnsealError> {
         let mut state = self.lock();
         let State::Established(logon) = &mut *state else { return Err(UnsealError::NoContext) };
@@ -178,7 +209,7 @@ impl ConnectionAuth {
         if !context.can_seal() {
             return Err(UnsealError::NoContext);
         }
-        work(context).map_err(|error| {
+        work(context.as_mut()).map_err(|error| {
             *state = State::Anonymous;
             error.into()
         })
@@ -189,6 +220,8 @@ impl ConnectionAuth {
     async fn offers(&self, policy: &AuthPolicy, scheme: Scheme) -> bool {
         match scheme {
             Scheme::Basic => policy.basic && self.clear_text_allowed(),
+            Scheme::Kerberos => policy.kerberos.is_some(),
+            Scheme::Negotiate if policy.kerberos.is_some() => policy.negotiate.is_some(),
             Scheme::Negotiate | Scheme::Ntlm => policy.negotiate.is_some() && policy.users.anyone_may_use_ntlm().await,
         }
     }
@@ -196,56 +229,49 @@ impl ConnectionAuth {
     /// A request without `Authorization`: whoever logged on before on this connection.
     async fn resume(&self, before: State, policy: &AuthPolicy) -> Outcome {
         let State::Established(mut logon) = before else { return self.challenge(policy).await };
-        if logon.looked.elapsed() >= LOOK_EVERY {
-            match policy.users.ntlm_account(&logon.account.name).await {
-                // Role and scope are those of now.
-                Some((account, hash)) if hash == logon.hash => logon.account = account,
-                _ => {
-                    let (name, reason) = (&logon.account.name, "the account was removed or its password changed");
-                    policy.users.refused(name, self.source, access::Scheme::Ntlm, reason);
-                    return self.challenge(policy).await;
-                }
-            }
-            logon.looked = Instant::now();
+        let scheme = logon.proof.scheme();
+        if let Err(reason) = logon.look(policy).await {
+            policy.users.refused(&logon.account.name, self.source, scheme, reason);
+            return self.challenge(policy).await;
         }
-        let principal = self.by_ntlm(&logon.account);
+        let principal = Principal::new(Arc::clone(&logon.account), scheme, self.source);
         *self.lock() = State::Established(logon);
         Outcome::Authenticated(Admitted::at_once(principal))
     }
 
-    fn by_ntlm(&self, account: &Arc<Account>) -> Principal {
-        Principal::new(Arc::clone(account), access::Scheme::Ntlm, self.source)
-    }
-
     async fn negotiate(&self, before: State, policy: &AuthPolicy, scheme: Scheme, credentials: &[u8]) -> Outcome {
         let refused = || Outcome::Challenge(vec![scheme.challenge()]);
-        let (Some(negotiate), Some(token)) = (&policy.negotiate, decode(credentials)) else { return refused() };
-        let logon = match self.step(before, negotiate, &token) {
-            Ok((Step::Continue(answer, handshake), begun)) => {
-                *self.lock() = State::Handshaking(handshake, begun);
-                return Outcome::Challenge(vec![scheme.token(&answer)]);
-            }
-            Ok((Step::Prove(logon), _)) => logon,
+        let Some(token) = decode(credentials) else { return refused() };
+        match self.step(before, policy, scheme, &token).await {
+            Ok((Step::Continue(answer, handshake), begun)) => self.proceed(scheme, &answer, handshake, begun),
+            Ok((Step::Prove(logon), _)) => self.prove(policy, scheme, logon).await,
+            Ok((Step::Accept(logon), begun)) => self.accept(policy, scheme, logon, begun).await,
+            Ok((Step::Done(ticket), _)) => self.admit(policy, scheme, ticket).await,
             Err(reason) => {
                 info!(%reason, "Logon refused");
-                return refused();
+                refused()
             }
-        };
+        }
+    }
+
+    fn proceed(&self, scheme: Scheme, answer: &[u8], handshake: Handshake, begun: Instant) -> Outcome {
+        *self.lock() = State::Handshaking(handshake, begun);
+        Outcome::Challenge(vec![scheme.token(answer)])
+    }
+
+    /// Compares the proof of NTLM.
+    async fn prove(&self, policy: &AuthPolicy, scheme: Scheme, logon: Logon) -> Outcome {
+        let refused = || Outcome::Challenge(vec![scheme.challenge()]);
         let name = logon.account().to_owned();
         if policy.users.is_locked_out(&name, self.source) {
             return refused();
         }
         let account = policy.users.ntlm_account(&name).await;
-        let accepted = logon.conclude(account.as_ref().map(|(_, hash)| hash), self.binding_check(negotiate));
+        let accepted = logon.conclude(account.as_ref().map(|(_, hash)| hash), self.binding_check(policy));
         match (accepted, account) {
             (Ok(accepted), Some((account, hash))) => {
-                policy.users.right_proof(&account.name, self.source, access::Scheme::Ntlm);
-                let principal = self.by_ntlm(&account);
                 let token = accepted.token.map(|token| scheme.token(&token));
-                let (looked, security) = (Instant::now(), accepted.security);
-                let logon = Established { account, hash, looked, security };
-                *self.lock() = State::Established(Box::new(logon));
-                Outcome::Authenticated(Admitted { principal, handshake_ended: true, token })
+                self.establish(policy, account, Proof::Hash(hash), accepted.security, token)
             }
             (Err(Refusal::Ntlm(NtlmError::WrongProof)), _) => {
                 policy.users.wrong_proof(&name, self.source, access::Scheme::Ntlm).await;
@@ -260,11 +286,39 @@ impl ConnectionAuth {
         }
     }
 
+    /// A handshake that came to its end.
+    fn establish(
+        &self,
+        policy: &AuthPolicy,
+        account: Arc<Account>,
+        proof: Proof,
+        security: Option<Box<dyn MessageSecurity>>,
+        token: Option<HeaderValue>,
+    ) -> Outcome {
+        let scheme = proof.scheme();
+        policy.users.right_proof(&account.name, self.source, scheme);
+        let principal = Principal::new(Arc::clone(&account), scheme, self.source);
+        let logon = Established { account, proof, looked: Instant::now(), security };
+        *self.lock() = State::Established(Box::new(logon));
+        Outcome::Authenticated(Admitted { principal, handshake_ended: true, token })
+    }
+
     /// One step of the handshake. A first token begins a new one in any state.
-    fn step(&self, before: State, policy: &NegotiatePolicy, token: &[u8]) -> Result<(Step, Instant), Refusal> {
+    async fn step(
+        &self,
+        before: State,
+        policy: &AuthPolicy,
+        scheme: Scheme,
+        token: &[u8],
+    ) -> Result<(Step, Instant), Refusal> {
         let mut server_challenge = [0; 8];
         SystemRandom::new().fill(&mut server_challenge).map_err(|ring::error::Unspecified| Refusal::NoRandom)?;
-        let facts = Facts { server_challenge, filetime: policy.filetime(), names: &policy.names };
+        let kerberos = scheme != Scheme::Ntlm && policy.kerberos.is_some();
+        // Without Kerberos the scheme is offered only when NTLM may be used.
+        let ntlm = scheme != Scheme::Kerberos && (!kerberos || policy.users.anyone_may_use_ntlm().await);
+        let negotiate = policy.negotiate.as_ref().filter(|_| ntlm);
+        let ntlm = negotiate.map(|it| NtlmFacts { server_challenge, filetime: it.filetime(), names: &it.names });
+        let facts = Facts { ntlm, kerberos };
         if negotiate::is_first(token) {
             return Ok((negotiate::begin(token, &facts)?, Instant::now()));
         }
@@ -277,10 +331,11 @@ impl ConnectionAuth {
         }
     }
 
-    const fn binding_check(&self, policy: &NegotiatePolicy) -> BindingCheck {
-        match (policy.channel_binding, self.confidentiality) {
-            (ChannelBindingPolicy::Relaxed, Confidentiality::Tls(binding)) => BindingCheck::IfPresent(binding),
-            (ChannelBindingPolicy::Strict, Confidentiality::Tls(binding)) => BindingCheck::Required(binding),
+    fn binding_check(&self, policy: &AuthPolicy) -> BindingCheck {
+        let policy = policy.negotiate.as_ref().map(|negotiate| negotiate.channel_binding).unwrap_or_default();
+        match (policy, &self.confidentiality) {
+            (ChannelBindingPolicy::Relaxed, Confidentiality::Tls(binding)) => BindingCheck::IfPresent(binding.digest()),
+            (ChannelBindingPolicy::Strict, Confidentiality::Tls(binding)) => BindingCheck::Required(binding.digest()),
             (ChannelBindingPolicy::None, _) | (_, Confidentiality::ClearAllowed | Confidentiality::SealedOnly) => {
                 BindingCheck::Ignored
             }
@@ -289,6 +344,30 @@ impl ConnectionAuth {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Established {
+    /// Looks whether the logon still counts, and takes role and scope as they are now.
+    async fn look(&mut self, policy: &AuthPolicy) -> Result<(), &'static str> {
+        if let Proof::Ticket { until: Some(until) } = self.proof
+            && until <= Instant::now()
+        {
+            return Err("the ticket has ended");
+        }
+        if self.looked.elapsed() < LOOK_EVERY {
+            return Ok(());
+        }
+        let name = &self.account.name;
+        self.account = match &self.proof {
+            Proof::Hash(known) => match policy.users.ntlm_account(name).await {
+                Some((account, hash)) if hash == *known => account,
+                _ => return Err("the account was removed or its password changed"),
+            },
+            Proof::Ticket { .. } => policy.users.principal_account(name).await.ok_or("the account was removed")?,
+        };
+        self.looked = Instant::now();
+        Ok(())
     }
 }
 

@@ -164,19 +164,21 @@ impl Defence {
                 && !tables.known.contains_key(&(account, source)))
     }
 
-    /// A wrong proof.
+    /// A wrong proof. An account without a name is none: whose ticket it is that cannot be opened is not known, so
+    /// only the address counts.
     pub(super) fn failed(&self, account: &str, source: IpAddr, now: Instant) -> Penalty {
         let (account, source) = (account_key(account), source_key(source));
         let mut tables = self.lock();
         self.alert.store(true, Ordering::Relaxed);
-        make_room(&mut tables.accounts, &account, |record| (record.is_locked(now), record.last));
         make_room(&mut tables.sources, &source, |record| (record.is_locked(now), record.last));
+        if !account.is_empty() {
+            make_room(&mut tables.accounts, &account, |record| (record.is_locked(now), record.last));
+        }
         let mut penalty = Penalty { delay: Duration::ZERO, locks_out: false };
         let Tables { accounts, sources, .. } = &mut *tables;
-        for record in [
-            accounts.entry(account).or_insert_with(|| Record::new(now)),
-            sources.entry(source).or_insert_with(|| Record::new(now)),
-        ] {
+        let account = (!account.is_empty()).then(|| accounts.entry(account).or_insert_with(|| Record::new(now)));
+        let source = sources.entry(source).or_insert_with(|| Record::new(now));
+        for record in account.into_iter().chain([source]) {
             penalty.locks_out |= record.fail(&self.limits, now);
             penalty.delay = penalty.delay.max(self.limits.delay_of(record.row));
         }
@@ -299,6 +301,16 @@ mod tests {
         assert!(defence.is_locked("alice", HERE, now) && defence.is_locked("ALICE", HERE, now));
         assert!(!defence.is_locked("alice", THERE, now));
         assert!(!defence.is_locked("bob", HERE, now));
+    }
+
+    #[test]
+    fn a_proof_of_nobody_counts_for_its_address_alone() {
+        let (defence, now) = (Defence::new(LogonLimits::default()), Instant::now());
+        for number in 1..=20 {
+            assert_eq!(defence.failed("", HERE, now).locks_out, number == 20);
+        }
+        assert!(defence.is_locked("", HERE, now) && defence.is_locked("alice", HERE, now));
+        assert!(!defence.is_locked("", THERE, now), "tickets from elsewhere are still looked at");
     }
 
     #[test]

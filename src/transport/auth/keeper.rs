@@ -136,6 +136,15 @@ impl PasswordKeeper {
         self.look(find).await.flatten()
     }
 
+    /// The account of a principal of Kerberos.
+    pub(super) async fn principal_account(&self, principal: &str) -> Option<Arc<Account>> {
+        let name = principal.to_owned();
+        let find = move |users: &UsersFile| {
+            users.find(&name).filter(|user| user.is_principal()).map(|user| Arc::clone(user.account()))
+        };
+        self.look(find).await.flatten()
+    }
+
     /// Looks into the file as it is now. Reading it may block, so that is done elsewhere; a connection
     /// waits for one look at a time, which bounds how many there are. `None` when the runtime ends.
     async fn look<T: Send + 'static>(&self, ask: impl FnOnce(&UsersFile) -> T + Send + 'static) -> Option<T> {
@@ -219,14 +228,19 @@ impl PasswordKeeper {
 
     /// Counts and records a wrong proof, and waits for as long as the answer to it has to.
     pub(super) async fn wrong_proof(&self, account: &str, source: IpAddr, scheme: Scheme) {
+        self.wrong_proof_because(account, source, scheme, "wrong password or unknown user").await;
+    }
+
+    /// The same for a proof that is no password.
+    pub(super) async fn wrong_proof_because(&self, account: &str, source: IpAddr, scheme: Scheme, reason: &str) {
         let penalty = self.0.defence.failed(account, source, Instant::now());
         // A name may be as long as a head; no account has a longer one than this.
         let name: String = account.chars().take(MAX_NAME).collect();
         if penalty.locks_out {
-            warn!(account = name, %source, "Too many wrong passwords: locked out for a while");
-            self.refused(&name, source, scheme, "wrong password or unknown user; locked out from now on");
+            warn!(account = name, %source, "Too many wrong proofs: locked out for a while");
+            self.refused(&name, source, scheme, &format!("{reason}; locked out from now on"));
         } else {
-            self.refused(&name, source, scheme, "wrong password or unknown user");
+            self.refused(&name, source, scheme, reason);
         }
         if !penalty.delay.is_zero() {
             tokio::time::sleep(penalty.delay).await;

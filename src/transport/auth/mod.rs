@@ -9,19 +9,25 @@ mod basic;
 mod connection;
 mod defence;
 mod keeper;
+mod kerberos;
 mod negotiate;
 mod ntlm;
 mod policy;
 #[cfg(test)]
 mod recorded_tests;
 mod scheme;
+mod security;
 mod spnego;
 mod users;
 
 pub use defence::LogonLimits;
 pub use keeper::{KeeperError, PasswordKeeper};
+#[cfg(feature = "kerberos")]
+pub use kerberos::{GssapiError, KeytabAcceptor};
+pub use kerberos::{Keytab, KeytabEntry, KeytabError, Ticket, TicketAcceptor, TicketError, TicketFault};
 pub use ntlm::NtHash;
-pub use policy::{AuthPolicy, ChannelBindingPolicy, NegotiatePolicy};
+pub use policy::{AuthPolicy, ChannelBindingPolicy, KerberosPolicy, NegotiatePolicy};
+pub use security::{MessageSecurity, SealError};
 pub use users::{User, UserNameError, UsersError, UsersFile, hash_password};
 
 pub(super) use connection::{Admitted, ConnectionAuth, Outcome};

@@ -1,11 +1,13 @@
 //! Negotiate (RFC 4559): the handshake of a connection, raw or inside SPNEGO, as a pure state machine.
 //!
 //! [`begin`] takes the first token of a client and [`Handshake::step`] each further one. Both say what
-//! comes next ([`Step`]): another token, or a logon whose proof is compared once the account is known.
-//! A client is answered in kind: raw for raw, SPNEGO for SPNEGO. Another mechanism is one more kind of
-//! token here.
+//! comes next ([`Step`]): another token, a logon whose proof is compared once the account is known, or a
+//! ticket that has to be accepted. A client is answered in kind: raw for raw, SPNEGO for SPNEGO. Another
+//! mechanism is one more kind of token here.
 
-use super::ntlm::{self, BindingCheck, Challenge, NtHash, NtlmError, Proof, SecurityContext, ServerNames};
+use super::kerberos::Ticket;
+use super::ntlm::{self, BindingCheck, Challenge, NtHash, NtlmError, Proof, ServerNames};
+use super::security::{MessageSecurity, SealError};
 use super::spnego::{self, NegState, NegTokenInit, NegTokenResp, oid};
 
 /// Tokens of one handshake. NTLM needs two, and one more when the client hoped for something else.
@@ -14,7 +16,7 @@ const MAX_LEGS: u8 = 8;
 pub(super) const MAX_TOKEN_BYTES: usize = 64 * 1024;
 
 /// Why a handshake ends. The client learns only that it did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refusal {
     /// SPNEGO that cannot be read, or another token than is due.
     #[error("malformed or unexpected token")]
@@ -34,11 +36,23 @@ pub(super) enum Refusal {
     /// NTLM refused.
     #[error(transparent)]
     Ntlm(#[from] NtlmError),
+    /// The list of mechanisms cannot be signed.
+    #[error("the mechanism list cannot be signed: {0}")]
+    Seal(#[source] SealError),
 }
 
 /// What a handshake takes from outside.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Facts<'a> {
+    /// For NTLM, if it may be used.
+    pub(super) ntlm: Option<NtlmFacts<'a>>,
+    /// Whether Kerberos may be used.
+    pub(super) kerberos: bool,
+}
+
+/// What NTLM takes from outside.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NtlmFacts<'a> {
     /// New and random for every call.
     pub(super) server_challenge: [u8; 8],
     /// The time in ticks of 100 ns since 1601.
@@ -50,8 +64,12 @@ pub(super) struct Facts<'a> {
 pub(super) enum Step {
     /// The client has to send another token.
     Continue(Vec<u8>, Handshake),
-    /// The proof has to be compared.
+    /// The proof of NTLM has to be compared.
     Prove(Logon),
+    /// The ticket of Kerberos has to be accepted.
+    Accept(TicketLogon),
+    /// A ticket that was accepted before is good, and nothing is left to be said.
+    Done(Ticket),
 }
 
 /// A handshake that waits for the client.
@@ -67,13 +85,22 @@ enum Stage {
     Chosen(Wrapping),
     /// Type 2 is out inside SPNEGO.
     Wrapped(Wrapping, Challenge),
+    /// The ticket was accepted, and the client has to sign the list.
+    Unsigned(Wrapping, Ticket),
 }
 
 /// What SPNEGO keeps until the end.
 struct Wrapping {
     list: Vec<u8>,
-    /// NTLM was not what the client hoped for, so the list must be signed.
+    mechanism: Mechanism,
+    /// The mechanism was not what the client hoped for, so the list must be signed.
     second_choice: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mechanism {
+    Ntlm,
+    Kerberos,
 }
 
 /// Whether a token begins a handshake, whatever state the connection is in.
@@ -87,27 +114,55 @@ pub(super) fn begin(token: &[u8], facts: &Facts<'_>) -> Result<Step, Refusal> {
         let challenge = facts.challenge(token)?;
         return Ok(proceed(1, challenge.message().to_owned(), Stage::Raw(challenge)));
     }
+    if facts.kerberos && is_ticket(token) {
+        return Ok(Step::Accept(TicketLogon { token: token.to_owned(), legs: 1, wrapping: None }));
+    }
     let init = NegTokenInit::parse(token).ok_or(Refusal::Token)?;
-    let place = init.mechanisms.iter().position(|name| *name == oid::NTLM).ok_or(Refusal::NoMechanism)?;
-    let wrapping = Wrapping { list: init.list.to_owned(), second_choice: place > 0 };
-    let first = init.token.filter(|_| place == 0);
-    let Some(first) = first else {
+    let known = |name: &&[u8]| facts.mechanism(name);
+    let (place, mechanism) = init
+        .mechanisms
+        .iter()
+        .enumerate()
+        .find_map(|(place, name)| Some((place, known(name)?)))
+        .ok_or(Refusal::NoMechanism)?;
+    let name = init.mechanisms.get(place).copied();
+    let wrapping = Wrapping { list: init.list.to_owned(), mechanism, second_choice: place > 0 };
+    let Some(first) = init.token.filter(|_| place == 0) else {
         let state = if wrapping.second_choice { NegState::RequestMic } else { NegState::AcceptIncomplete };
-        let answer = spnego::response(state, Some(oid::NTLM), None, None);
-        return Ok(proceed(1, answer, Stage::Chosen(wrapping)));
+        return Ok(proceed(1, spnego::response(state, name, None, None), Stage::Chosen(wrapping)));
     };
-    let challenge = facts.challenge(first)?;
-    let answer = spnego::response(NegState::AcceptIncomplete, Some(oid::NTLM), Some(challenge.message()), None);
-    Ok(proceed(1, answer, Stage::Wrapped(wrapping, challenge)))
+    match mechanism {
+        Mechanism::Ntlm => {
+            let challenge = facts.challenge(first)?;
+            let answer = spnego::response(NegState::AcceptIncomplete, name, Some(challenge.message()), None);
+            Ok(proceed(1, answer, Stage::Wrapped(wrapping, challenge)))
+        }
+        Mechanism::Kerberos => TicketLogon::wrapped(1, first, wrapping, name, None),
+    }
 }
 
 fn proceed(legs: u8, answer: Vec<u8>, stage: Stage) -> Step {
     Step::Continue(answer, Handshake { legs, stage })
 }
 
+/// Whether a token is one of Kerberos with nothing around it.
+fn is_ticket(token: &[u8]) -> bool {
+    spnego::mechanism(token).is_some_and(|name| oid::KERBEROS.contains(&name))
+}
+
 impl Facts<'_> {
-    fn challenge(&self, negotiate: &[u8]) -> Result<Challenge, NtlmError> {
-        Challenge::answer(negotiate, self.server_challenge, self.filetime, self.names)
+    fn challenge(&self, negotiate: &[u8]) -> Result<Challenge, Refusal> {
+        let NtlmFacts { server_challenge, filetime, names } = self.ntlm.ok_or(Refusal::NoMechanism)?;
+        Ok(Challenge::answer(negotiate, server_challenge, filetime, names)?)
+    }
+
+    /// The mechanism of a name, if it may be used.
+    fn mechanism(&self, name: &[u8]) -> Option<Mechanism> {
+        if name == oid::NTLM {
+            self.ntlm.map(|_| Mechanism::Ntlm)
+        } else {
+            (self.kerberos && oid::KERBEROS.contains(&name)).then_some(Mechanism::Kerberos)
+        }
     }
 }
 
@@ -118,21 +173,97 @@ impl Handshake {
         if legs > MAX_LEGS {
             return Err(Refusal::TooLong);
         }
+        if let Stage::Raw(challenge) = self.stage {
+            return Ok(Step::Prove(Logon { proof: challenge.authenticate(token)?, wrapping: None }));
+        }
+        let response = NegTokenResp::parse(token).ok_or(Refusal::Token)?;
+        let mic = response.mic.map(<[u8]>::to_owned);
+        let token = response.token.ok_or(Refusal::Token);
         match self.stage {
-            Stage::Raw(challenge) => Ok(Step::Prove(Logon { proof: challenge.authenticate(token)?, wrapping: None })),
+            Stage::Raw(_) => Err(Refusal::Token),
+            Stage::Chosen(wrapping) if wrapping.mechanism == Mechanism::Kerberos => {
+                TicketLogon::wrapped(legs, token?, wrapping, None, mic)
+            }
             Stage::Chosen(wrapping) => {
-                let token = NegTokenResp::parse(token).and_then(|response| response.token).ok_or(Refusal::Token)?;
-                let challenge = facts.challenge(token)?;
+                let challenge = facts.challenge(token?)?;
                 let answer = spnego::response(NegState::AcceptIncomplete, None, Some(challenge.message()), None);
                 Ok(proceed(legs, answer, Stage::Wrapped(wrapping, challenge)))
             }
             Stage::Wrapped(wrapping, challenge) => {
-                let response = NegTokenResp::parse(token).ok_or(Refusal::Token)?;
-                let proof = challenge.authenticate(response.token.ok_or(Refusal::Token)?)?;
-                let mic = response.mic.map(<[u8]>::to_owned);
+                let proof = challenge.authenticate(token?)?;
                 Ok(Step::Prove(Logon { proof, wrapping: Some((wrapping, mic)) }))
             }
+            Stage::Unsigned(wrapping, mut ticket) => {
+                let mic = mic.ok_or(Refusal::MechListMic)?;
+                if !ticket.security.verify_mech_list(&wrapping.list, &mic) {
+                    return Err(Refusal::MechListMic);
+                }
+                // Our own signature went out with the answer to the ticket.
+                Ok(Step::Done(Ticket { answer: None, ..ticket }))
+            }
         }
+    }
+}
+
+/// A ticket that has to be accepted.
+pub(super) struct TicketLogon {
+    token: Vec<u8>,
+    legs: u8,
+    wrapping: Option<TicketWrapping>,
+}
+
+struct TicketWrapping {
+    inner: Wrapping,
+    /// The name of the mechanism, as the client wrote it, when the answer is the first one.
+    name: Option<Vec<u8>>,
+    mic: Option<Vec<u8>>,
+}
+
+impl TicketLogon {
+    fn wrapped(
+        legs: u8,
+        token: &[u8],
+        inner: Wrapping,
+        name: Option<&[u8]>,
+        mic: Option<Vec<u8>>,
+    ) -> Result<Step, Refusal> {
+        if !is_ticket(token) {
+            return Err(Refusal::Token);
+        }
+        let wrapping = Some(TicketWrapping { inner, name: name.map(<[u8]>::to_owned), mic });
+        Ok(Step::Accept(Self { token: token.to_owned(), legs, wrapping }))
+    }
+
+    /// The token of Kerberos.
+    pub(super) fn token(&self) -> &[u8] {
+        &self.token
+    }
+
+    /// What the client gets when the ticket is refused: an error of Kerberos by which it may help itself.
+    pub(super) fn refusal(&self, error: Vec<u8>) -> Vec<u8> {
+        match &self.wrapping {
+            Some(wrapping) => spnego::response(NegState::Reject, wrapping.name.as_deref(), Some(&error), None),
+            None => error,
+        }
+    }
+
+    /// Goes on with a ticket that was accepted.
+    pub(super) fn conclude(self, mut ticket: Ticket) -> Result<Step, Refusal> {
+        let Some(TicketWrapping { inner, name, mic }) = self.wrapping else { return Ok(Step::Done(ticket)) };
+        if let Some(mic) = &mic
+            && !ticket.security.verify_mech_list(&inner.list, mic)
+        {
+            return Err(Refusal::MechListMic);
+        }
+        let sign = mic.is_some() || inner.second_choice;
+        let ours = if sign { Some(ticket.security.sign_mech_list(&inner.list).map_err(Refusal::Seal)?) } else { None };
+        let waits = inner.second_choice && mic.is_none();
+        let state = if waits { NegState::AcceptIncomplete } else { NegState::AcceptCompleted };
+        let answer = spnego::response(state, name.as_deref(), ticket.answer.as_deref(), ours.as_deref());
+        if waits {
+            return Ok(proceed(self.legs, answer, Stage::Unsigned(inner, ticket)));
+        }
+        Ok(Step::Done(Ticket { answer: Some(answer), ..ticket }))
     }
 }
 
@@ -147,7 +278,7 @@ pub(super) struct Accepted {
     /// The last token for the client.
     pub(super) token: Option<Vec<u8>>,
     /// Seals messages, if the client can.
-    pub(super) security: Option<SecurityContext>,
+    pub(super) security: Option<Box<dyn MessageSecurity>>,
 }
 
 impl Logon {
@@ -158,23 +289,22 @@ impl Logon {
 
     /// Compares the proof with the hash of the account, which is `None` when there is no such account.
     pub(super) fn conclude(self, hash: Option<&NtHash>, binding: BindingCheck) -> Result<Accepted, Refusal> {
-        let mut session = self.proof.verify(hash, binding)?;
-        let Some((wrapping, mic)) = self.wrapping else {
-            return Ok(Accepted { token: None, security: session.security });
-        };
+        let session = self.proof.verify(hash, binding)?;
+        let mut security = session.security.map(|context| Box::new(context) as Box<dyn MessageSecurity>);
+        let Some((wrapping, mic)) = self.wrapping else { return Ok(Accepted { token: None, security }) };
         let ours = match mic {
             Some(mic) => {
-                let context = session.security.as_mut().ok_or(Refusal::MechListMic)?;
+                let context = security.as_mut().ok_or(Refusal::MechListMic)?;
                 if !context.verify_mech_list(&wrapping.list, &mic) {
                     return Err(Refusal::MechListMic);
                 }
-                Some(context.sign_mech_list(&wrapping.list))
+                Some(context.sign_mech_list(&wrapping.list).map_err(Refusal::Seal)?)
             }
             None if session.had_mic || wrapping.second_choice => return Err(Refusal::MechListMic),
             None => None,
         };
-        let token = spnego::response(NegState::AcceptCompleted, None, None, ours.as_ref().map(<[u8; 16]>::as_slice));
-        Ok(Accepted { token: Some(token), security: session.security })
+        let token = spnego::response(NegState::AcceptCompleted, None, None, ours.as_deref());
+        Ok(Accepted { token: Some(token), security })
     }
 }
 
@@ -182,7 +312,7 @@ impl Logon {
 #[cfg(test)]
 pub(super) fn resumed(list: Option<Vec<u8>>, challenge: Challenge) -> Handshake {
     let stage = match list {
-        Some(list) => Stage::Wrapped(Wrapping { list, second_choice: false }, challenge),
+        Some(list) => Stage::Wrapped(Wrapping { list, mechanism: Mechanism::Ntlm, second_choice: false }, challenge),
         None => Stage::Raw(challenge),
     };
     Handshake { legs: 1, stage }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::time::{Clock, Timestamp};
 
 use super::keeper::PasswordKeeper;
+use super::kerberos::TicketAcceptor;
 use super::ntlm::ServerNames;
 
 /// Which schemes are offered, and what they need.
@@ -17,8 +18,10 @@ pub struct AuthPolicy {
     pub basic: bool,
     /// `AllowUnencrypted`: envelopes and Basic credentials may cross plain HTTP.
     pub allow_unencrypted: bool,
-    /// `Auth/Negotiate`; `None` switches it off. It is offered only while a user may use NTLM.
+    /// `Auth/Negotiate`; `None` switches it off. It is offered only with Kerberos, or while a user may use NTLM.
     pub negotiate: Option<NegotiatePolicy>,
+    /// `Auth/Kerberos`, by itself and inside Negotiate; `None` without a keytab.
+    pub kerberos: Option<KerberosPolicy>,
 }
 
 /// `Auth/CbtHardeningLevel`: what is asked of logons over TLS (`authentication.md` §8). On plain HTTP
@@ -57,6 +60,23 @@ impl NegotiatePolicy {
 impl fmt::Debug for NegotiatePolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NegotiatePolicy").field("channel_binding", &self.channel_binding).finish_non_exhaustive()
+    }
+}
+
+/// What Kerberos needs.
+#[derive(Clone)]
+pub struct KerberosPolicy {
+    /// Accepts the tickets.
+    pub acceptor: Arc<dyn TicketAcceptor>,
+    /// What is asked of logons over TLS.
+    pub channel_binding: ChannelBindingPolicy,
+    /// The time that a client is told whose ticket comes at the wrong one.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl fmt::Debug for KerberosPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KerberosPolicy").field("channel_binding", &self.channel_binding).finish_non_exhaustive()
     }
 }
 

@@ -8,6 +8,7 @@ use hyper::header::HeaderValue;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scheme {
     Negotiate,
+    Kerberos,
     /// Raw NTLM under its own name, as `curl --ntlm` sends it. Taken but never offered: some clients
     /// would prefer it and lose the sealing of messages (`authentication.md` §1).
     Ntlm,
@@ -15,14 +16,15 @@ pub(super) enum Scheme {
 }
 
 impl Scheme {
-    const ALL: [Self; 3] = [Self::Negotiate, Self::Ntlm, Self::Basic];
+    const ALL: [Self; 4] = [Self::Negotiate, Self::Kerberos, Self::Ntlm, Self::Basic];
 
     /// What a 401 lists, in its order.
-    pub(super) const OFFERED: [Self; 2] = [Self::Negotiate, Self::Basic];
+    pub(super) const OFFERED: [Self; 3] = [Self::Negotiate, Self::Kerberos, Self::Basic];
 
     pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Negotiate => "Negotiate",
+            Self::Kerberos => "Kerberos",
             Self::Ntlm => "NTLM",
             Self::Basic => "Basic",
         }
@@ -39,6 +41,7 @@ impl Scheme {
     pub(super) const fn challenge(self) -> HeaderValue {
         match self {
             Self::Negotiate => HeaderValue::from_static("Negotiate"),
+            Self::Kerberos => HeaderValue::from_static("Kerberos"),
             Self::Ntlm => HeaderValue::from_static("NTLM"),
             Self::Basic => HeaderValue::from_static("Basic realm=\"WSMAN\""),
         }
@@ -61,6 +64,7 @@ mod tests {
         assert_eq!(Scheme::split(b"Basic YQ=="), Some((Scheme::Basic, &b"YQ=="[..])));
         assert_eq!(Scheme::split(b"bASIC  YQ== "), Some((Scheme::Basic, &b"YQ=="[..])));
         assert_eq!(Scheme::split(b"negotiate YQ=="), Some((Scheme::Negotiate, &b"YQ=="[..])));
+        assert_eq!(Scheme::split(b"Kerberos YQ=="), Some((Scheme::Kerberos, &b"YQ=="[..])));
         assert_eq!(Scheme::split(b"NTLM YQ=="), Some((Scheme::Ntlm, &b"YQ=="[..])));
         assert_eq!(Scheme::split(b"Basic"), None);
         assert_eq!(Scheme::split(b"Bearer YQ=="), None);

@@ -9,6 +9,10 @@
 pub(super) mod oid {
     /// 1.3.6.1.4.1.311.2.2.10
     pub(in super::super) const NTLM: &[u8] = &[0x2b, 6, 1, 4, 1, 0x82, 0x37, 2, 2, 10];
+    /// Kerberos: 1.2.840.113554.1.2.2, and 1.2.840.48018.1.2.2, as Microsoft wrote it at first and clients of
+    /// Windows still do.
+    pub(in super::super) const KERBEROS: [&[u8]; 2] =
+        [&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x12, 1, 2, 2], &[0x2a, 0x86, 0x48, 0x82, 0xf7, 0x12, 1, 2, 2]];
     /// 1.3.6.1.5.5.2
     pub(super) const SPNEGO: &[u8] = &[0x2b, 6, 1, 5, 5, 2];
 }
@@ -54,6 +58,7 @@ pub(super) struct NegTokenResp<'a> {
 pub(super) enum NegState {
     AcceptCompleted,
     AcceptIncomplete,
+    Reject,
     RequestMic,
 }
 
@@ -62,6 +67,7 @@ impl NegState {
         match self {
             Self::AcceptCompleted => 0,
             Self::AcceptIncomplete => 1,
+            Self::Reject => 2,
             Self::RequestMic => 3,
         }
     }
@@ -70,6 +76,11 @@ impl NegState {
 /// Whether a token begins as the first one of GSS-API does.
 pub(super) fn is_initial(token: &[u8]) -> bool {
     token.first() == Some(&APPLICATION)
+}
+
+/// The mechanism that a first token of GSS-API is of (RFC 2743 §3.1).
+pub(super) fn mechanism(token: &[u8]) -> Option<&[u8]> {
+    Der(whole(token, APPLICATION)?).take(OBJECT_IDENTIFIER)
 }
 
 impl<'a> NegTokenInit<'a> {
@@ -135,11 +146,11 @@ pub(super) fn response(state: NegState, mechanism: Option<&[u8]>, token: Option<
 }
 
 /// What is left to read.
-struct Der<'a>(&'a [u8]);
+pub(super) struct Der<'a>(pub(super) &'a [u8]);
 
 impl<'a> Der<'a> {
     /// The content of the next element, which must have this tag.
-    fn take(&mut self, tag: u8) -> Option<&'a [u8]> {
+    pub(super) fn take(&mut self, tag: u8) -> Option<&'a [u8]> {
         let (found, rest) = self.0.split_first()?;
         if *found != tag {
             return None;
@@ -176,13 +187,14 @@ impl<'a> Der<'a> {
 }
 
 /// The content of the one element that fills `bytes`.
-fn whole(bytes: &[u8], tag: u8) -> Option<&[u8]> {
+pub(super) fn whole(bytes: &[u8], tag: u8) -> Option<&[u8]> {
     let mut der = Der(bytes);
     let content = der.take(tag)?;
     der.0.is_empty().then_some(content)
 }
 
-fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+/// Writes an element.
+pub(super) fn element(tag: u8, content: &[u8]) -> Vec<u8> {
     let mut bytes = vec![tag];
     let length = content.len().to_be_bytes();
     if content.len() < 0x80 {
@@ -203,7 +215,7 @@ mod tests {
 
     use super::*;
 
-    const KERBEROS: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x12, 1, 2, 2];
+    const KERBEROS: &[u8] = oid::KERBEROS[0];
 
     fn init(mechanisms: &[&[u8]], token: Option<&[u8]>) -> Vec<u8> {
         let names: Vec<u8> = mechanisms.iter().flat_map(|name| element(OBJECT_IDENTIFIER, name)).collect();
@@ -260,6 +272,7 @@ mod tests {
         fn any_bytes_are_read_or_refused(mut bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
             NegTokenInit::parse(&bytes);
             NegTokenResp::parse(&bytes);
+            mechanism(&bytes);
             for tag in [APPLICATION, RESPONSE] {
                 bytes.insert(0, tag);
                 NegTokenInit::parse(&bytes);

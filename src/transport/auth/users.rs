@@ -1,5 +1,7 @@
 //! The password file: one `name:hash` a line, the hash as an argon2id PHC string.
 //!
+//! A name with an `@` is a principal of Kerberos, who has no password: its line has `*` in the place of the hash.
+//!
 //! Further fields follow in any order: `$ROLE$` with the role (an administrator without one), `$SCOPE$` with the
 //! scope if there is one, and for a user who may log on with NTLM `$NT$` with the NT hash in hexadecimal. That hash
 //! is as good as the password, so a file that holds one is read only if nobody but its owner can.
@@ -34,6 +36,9 @@ const ROOM_BLOCKS: usize = 33 * 1024;
 
 /// What a password is compared with when there is no such user, at the same cost.
 const NOBODY: &str = "$argon2id$v=19$m=7168,t=5,p=1$bm9ib2R5LWlzLWhlcmU$QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE";
+
+/// What stands in the place of the hash of a principal.
+const NO_PASSWORD: &str = "*";
 
 /// What the field with an NT hash begins with.
 const NT_FIELD: &str = "$NT$";
@@ -73,6 +78,9 @@ pub enum UserNameError {
     /// A character that has a meaning in a logon or in the file.
     #[error("a user name has no colon, slash, backslash, @, #, quote, blank at an end, or control character")]
     Character,
+    /// A principal without a realm.
+    #[error("a principal of Kerberos is written name@REALM")]
+    Principal,
 }
 
 /// A user of the password file.
@@ -98,6 +106,27 @@ impl User {
         }
         let account = Account { name: name.into(), role: Role::Administrator, scope: None };
         Ok(Self { account: Arc::new(account), hash, nt: None })
+    }
+
+    /// A principal of Kerberos, `name@REALM`, who logs on with a ticket and in no other way. An administrator without
+    /// a scope, until something else is said.
+    ///
+    /// # Errors
+    /// When the name cannot be that of a principal.
+    pub fn principal(name: &str) -> Result<Self, UserNameError> {
+        let (user, realm) = name.split_once('@').ok_or(UserNameError::Principal)?;
+        // Service and host of a service; either part would be the name of a user.
+        for part in user.split('/').chain([realm]) {
+            Self::new(part, String::new())?;
+        }
+        let account = Account { name: name.into(), role: Role::Administrator, scope: None };
+        Ok(Self { account: Arc::new(account), hash: NO_PASSWORD.to_owned(), nt: None })
+    }
+
+    /// Whether it is a principal of Kerberos.
+    #[must_use]
+    pub fn is_principal(&self) -> bool {
+        self.hash == NO_PASSWORD
     }
 
     /// The same user, who may also log on with NTLM by the password of this hash.
@@ -133,11 +162,15 @@ impl User {
     fn parse(line: &str) -> Option<Self> {
         let mut fields = line.split(':');
         let (name, hash) = (fields.next()?, fields.next()?);
-        PasswordHash::new(hash).ok()?;
-        let mut user = Self::new(name, hash.to_owned()).ok()?;
+        let mut user = if hash == NO_PASSWORD {
+            Self::principal(name).ok()?
+        } else {
+            PasswordHash::new(hash).ok()?;
+            Self::new(name, hash.to_owned()).ok()?
+        };
         let (mut role, mut scope) = (None, None);
         for field in fields {
-            if let Some(text) = field.strip_prefix(NT_FIELD).filter(|_| user.nt.is_none()) {
+            if let Some(text) = field.strip_prefix(NT_FIELD).filter(|_| user.nt.is_none() && !user.is_principal()) {
                 user = user.with_ntlm(NtHash::from_hex(text)?);
             } else if let Some(text) = field.strip_prefix(ROLE_FIELD).filter(|_| role.is_none()) {
                 role = Some(text.parse().ok()?);
@@ -338,5 +371,38 @@ mod tests {
             assert_eq!(User::new(name, String::new()), Err(error), "{name:?}");
         }
         assert!(User::new("Jörg Müller", String::new()).is_ok());
+        for (name, error) in [
+            ("alice", UserNameError::Principal),
+            ("@EXAMPLE.TEST", UserNameError::Length),
+            ("alice@", UserNameError::Length),
+            ("a\\@b@EXAMPLE.TEST", UserNameError::Character),
+            ("alice@EXAMPLE.TEST@OTHER.TEST", UserNameError::Character),
+            ("WELLKNOWN/ANONYMOUS@WELLKNOWN:ANONYMOUS", UserNameError::Character),
+        ] {
+            assert_eq!(User::principal(name), Err(error), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn principals_have_no_password() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("users");
+        let mut users = UsersFile::default();
+        users.set(User::principal("alice@EXAMPLE.TEST").unwrap().with_role(Role::Operator, None));
+        users.set(User::principal("backup/host.example.test@EXAMPLE.TEST").unwrap());
+        users.save(&path).unwrap();
+        assert!(fs::read_to_string(&path).unwrap().contains("alice@EXAMPLE.TEST:*:$ROLE$operator\n"));
+        let read = UsersFile::load(&path).unwrap();
+        assert_eq!(read, users);
+        assert!(read.find("Alice@example.test").unwrap().is_principal());
+        assert_eq!(read.verify("alice@EXAMPLE.TEST", b"*"), None);
+        for line in [
+            format!("alice@EXAMPLE.TEST:{NOBODY}"),
+            "alice:*".to_owned(),
+            "alice@EXAMPLE.TEST:*:$NT$fc525c9683e8fe067095ba2ddc971889".to_owned(),
+        ] {
+            private_file::replace(&path, format!("{line}\n").as_bytes()).unwrap();
+            assert!(matches!(UsersFile::load(&path), Err(UsersError::Line(_, 1))), "{line}");
+        }
     }
 }

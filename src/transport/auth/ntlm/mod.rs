@@ -18,7 +18,6 @@ mod tests;
 
 pub(super) use acceptor::{BindingCheck, Challenge, NtlmError, Proof, ServerNames};
 pub use crypto::NtHash;
-pub(in crate::transport) use seal::{SealError, SecurityContext};
 
 /// Whether a token is an NTLM message of its own, without SPNEGO around it.
 pub(super) fn is_message(token: &[u8]) -> bool {

@@ -7,21 +7,11 @@ use zeroize::Zeroizing;
 
 use super::crypto::{Block, Key, equal, hmac_md5, md5, rc4};
 use super::message::flag;
-
-/// Why a message cannot be sealed or unsealed. Afterwards the context is of no more use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(in crate::transport) enum SealError {
-    /// Changed, repeated, out of order, or of another context.
-    #[error("the signature of the message is wrong")]
-    Signature,
-    /// All sequence numbers were used.
-    #[error("the context is used up")]
-    Exhausted,
-}
+use crate::transport::auth::security::{MessageSecurity, SealError};
 
 /// The keys of both directions. Messages must be unsealed in the order in which they arrive and sealed
 /// in the order in which they leave.
-pub(in crate::transport) struct SecurityContext {
+pub(in super::super) struct SecurityContext {
     client: Direction,
     server: Direction,
     key_exchange: bool,
@@ -66,30 +56,30 @@ impl SecurityContext {
             can_seal: flags & flag::SEAL != 0 && flags & flag::KEY_128 != 0,
         }
     }
+}
 
-    /// Whether the client can seal.
-    pub(in crate::transport) const fn can_seal(&self) -> bool {
+/// The header of a message is its signature.
+impl MessageSecurity for SecurityContext {
+    fn can_seal(&self) -> bool {
         self.can_seal
     }
 
-    /// Seals an answer in place and returns its signature.
-    pub(in crate::transport) fn seal(&mut self, message: &mut [u8]) -> Result<Block, SealError> {
-        self.server.seal(message, self.key_exchange)
+    fn seal(&mut self, message: &mut [u8]) -> Result<Vec<u8>, SealError> {
+        Ok(self.server.seal(message, self.key_exchange)?.to_vec())
     }
 
-    /// Unseals a request in place.
-    pub(in crate::transport) fn unseal(&mut self, signature: &Block, message: &mut [u8]) -> Result<(), SealError> {
-        self.client.unseal(signature, message, self.key_exchange)
+    fn unseal(&mut self, header: &[u8], mut message: Vec<u8>) -> Result<Vec<u8>, SealError> {
+        let signature = header.try_into().map_err(|_| SealError::Signature)?;
+        self.client.unseal(signature, &mut message, self.key_exchange)?;
+        Ok(message)
     }
 
-    /// Compares the client's `mechListMIC` (`authentication.md` §4).
-    pub(in super::super) fn verify_mech_list(&mut self, list: &[u8], mic: &[u8]) -> bool {
+    fn verify_mech_list(&mut self, list: &[u8], mic: &[u8]) -> bool {
         equal(&self.client.sign_once(list, self.key_exchange), mic)
     }
 
-    /// Makes our `mechListMIC`.
-    pub(in super::super) fn sign_mech_list(&mut self, list: &[u8]) -> Block {
-        self.server.sign_once(list, self.key_exchange)
+    fn sign_mech_list(&mut self, list: &[u8]) -> Result<Vec<u8>, SealError> {
+        Ok(self.server.sign_once(list, self.key_exchange).to_vec())
     }
 }
 

@@ -1,0 +1,101 @@
+//! Logons with Kerberos: accepting a ticket, and finding out whose it is here.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracing::info;
+
+use crate::access;
+
+use super::super::kerberos::{Ticket, TicketError, TicketFault, error_token};
+use super::super::negotiate::{Step, TicketLogon};
+use super::super::policy::{AuthPolicy, ChannelBindingPolicy, KerberosPolicy};
+use super::super::scheme::Scheme;
+use super::{Confidentiality, ConnectionAuth, Outcome, Proof};
+
+/// A ticket that says it lasts longer is looked at as one that lasts so long.
+const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+
+impl ConnectionAuth {
+    /// Accepts a ticket. What is known of a ticket that is refused is where it came from.
+    pub(super) async fn accept(
+        &self,
+        policy: &AuthPolicy,
+        scheme: Scheme,
+        logon: TicketLogon,
+        begun: Instant,
+    ) -> Outcome {
+        let refused = || Outcome::Challenge(vec![scheme.challenge()]);
+        let Some(kerberos) = &policy.kerberos else { return refused() };
+        if policy.users.is_locked_out("", self.source) {
+            return refused();
+        }
+        let ticket = match self.open(kerberos, &logon).await {
+            Ok(ticket) => ticket,
+            Err(error) => {
+                let reason = error.to_string();
+                match error.fault {
+                    TicketFault::Malformed => info!(%reason, "Logon refused"),
+                    TicketFault::Wrong => {
+                        let users = &policy.users;
+                        users.wrong_proof_because("", self.source, access::Scheme::Kerberos, &reason).await;
+                    }
+                    TicketFault::Unbound => policy.users.refused("", self.source, access::Scheme::Kerberos, &reason),
+                    TicketFault::Untimely(code) => {
+                        policy.users.refused("", self.source, access::Scheme::Kerberos, &reason);
+                        let error = error_token(logon.token(), code, kerberos.clock.now());
+                        if let Some(error) = error {
+                            return Outcome::Challenge(vec![scheme.token(&logon.refusal(error))]);
+                        }
+                    }
+                }
+                return refused();
+            }
+        };
+        let principal = ticket.principal.clone();
+        let binds = matches!(self.confidentiality, Confidentiality::Tls(_));
+        if binds && kerberos.channel_binding == ChannelBindingPolicy::Strict && !ticket.bound {
+            let reason = "wrong or missing channel binding";
+            policy.users.refused(&principal, self.source, access::Scheme::Kerberos, reason);
+            return refused();
+        }
+        match logon.conclude(ticket) {
+            Ok(Step::Continue(answer, handshake)) => self.proceed(scheme, &answer, handshake, begun),
+            Ok(Step::Done(ticket)) => self.admit(policy, scheme, ticket).await,
+            Ok(Step::Prove(_) | Step::Accept(_)) => refused(),
+            Err(reason) => {
+                policy.users.refused(&principal, self.source, access::Scheme::Kerberos, &reason.to_string());
+                refused()
+            }
+        }
+    }
+
+    /// Opens a ticket on a thread that may block: the acceptor reads the keytab and writes to the replay cache.
+    async fn open(&self, policy: &KerberosPolicy, logon: &TicketLogon) -> Result<Ticket, TicketError> {
+        let binding = match (&self.confidentiality, policy.channel_binding) {
+            (Confidentiality::Tls(binding), ChannelBindingPolicy::Relaxed | ChannelBindingPolicy::Strict) => {
+                Some(binding.clone())
+            }
+            _ => None,
+        };
+        let (acceptor, token) = (Arc::clone(&policy.acceptor), logon.token().to_owned());
+        let accept = move || {
+            let data = binding.as_ref().map(|binding| binding.application_data());
+            acceptor.accept(&token, data)
+        };
+        let stopping = || TicketError { fault: TicketFault::Malformed, reason: "the server is stopping".to_owned() };
+        tokio::task::spawn_blocking(accept).await.unwrap_or_else(|_| Err(stopping()))
+    }
+
+    /// Admits the owner of a good ticket, if there is such an account.
+    pub(super) async fn admit(&self, policy: &AuthPolicy, scheme: Scheme, ticket: Ticket) -> Outcome {
+        let Some(account) = policy.users.principal_account(&ticket.principal).await else {
+            let reason = "the ticket is good, but no user has this name";
+            policy.users.refused(&ticket.principal, self.source, access::Scheme::Kerberos, reason);
+            return Outcome::Challenge(vec![scheme.challenge()]);
+        };
+        let until = Instant::now().checked_add(ticket.lifetime.min(LONGEST));
+        let token = ticket.answer.map(|answer| scheme.token(&answer));
+        self.establish(policy, account, Proof::Ticket { until }, Some(ticket.security), token)
+    }
+}
