@@ -56,6 +56,7 @@ impl Default for Identity {
 
 /// What the configuration resources tell beside the limits (`ws-management.md` §15). The protocol layer
 /// shows it and does not act on it.
+#[expect(clippy::struct_excessive_bools, reason = "WinRM has a switch for each scheme")]
 #[derive(Clone, Debug)]
 pub struct ConfigurationView {
     /// `Service/Auth/Basic`

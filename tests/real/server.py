@@ -37,6 +37,8 @@ class Demo:
         self.data = self.directory / "data"
         # What the machines of the demo do is of `test_demo.py` alone.
         self.options = ["--no-qemu", *options]
+        #: What the server finds in its environment besides.
+        self.environment = {}
         self.process = None
         self.log_path = self.directory / "server.log"
 
@@ -54,7 +56,7 @@ class Demo:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=clean_environment(self.directory),
+                env={**clean_environment(self.directory), **self.environment},
             )
         deadline = time.monotonic() + wait
         while not ready.exists():

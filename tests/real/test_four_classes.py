@@ -9,13 +9,8 @@ import wsman
 from wsman import CLUSTER, STORAGE, V2
 
 
-class FourClasses(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.demo = server.Demo()
-        cls.addClassCleanup(cls.demo.close)
-        cls.demo.start()
-        cls.clients = {client.name: client for client in cls.demo.clients()}
+class Cycles:
+    """What is done to each class, on the server `demo`."""
 
     def machine_cycle(self, cim, cls, namespace, name="db01"):
         """Create, find, change the disks, apply, destroy."""
@@ -160,6 +155,15 @@ class FourClasses(unittest.TestCase):
         self.assertEqual(before, server.digest(new), "the snapshot changed with its source")
         again = cim.invoke(made, "CreateSnapshot", ElementName="snapshot of a snapshot")
         self.assertEqual("40304", again["ReturnValue"])
+
+
+class FourClasses(Cycles, unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.demo = server.Demo()
+        cls.addClassCleanup(cls.demo.close)
+        cls.demo.start()
+        cls.clients = {client.name: client for client in cls.demo.clients()}
 
 
 def _cases():

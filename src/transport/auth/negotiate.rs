@@ -290,7 +290,10 @@ impl Logon {
     /// Compares the proof with the hash of the account, which is `None` when there is no such account.
     pub(super) fn conclude(self, hash: Option<&NtHash>, binding: BindingCheck) -> Result<Accepted, Refusal> {
         let session = self.proof.verify(hash, binding)?;
-        let mut security = session.security.map(|context| Box::new(context) as Box<dyn MessageSecurity>);
+        let mut security: Option<Box<dyn MessageSecurity>> = None;
+        if let Some(context) = session.security {
+            security = Some(Box::new(context));
+        }
         let Some((wrapping, mic)) = self.wrapping else { return Ok(Accepted { token: None, security }) };
         let ours = match mic {
             Some(mic) => {

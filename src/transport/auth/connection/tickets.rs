@@ -12,6 +12,7 @@ use super::super::negotiate::{Step, TicketLogon};
 use super::super::policy::{AuthPolicy, ChannelBindingPolicy, KerberosPolicy};
 use super::super::scheme::Scheme;
 use super::{Confidentiality, ConnectionAuth, Outcome, Proof};
+use crate::transport::channel_binding::ChannelBinding;
 
 /// A ticket that says it lasts longer is looked at as one that lasts so long.
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);
@@ -80,7 +81,7 @@ impl ConnectionAuth {
         };
         let (acceptor, token) = (Arc::clone(&policy.acceptor), logon.token().to_owned());
         let accept = move || {
-            let data = binding.as_ref().map(|binding| binding.application_data());
+            let data = binding.as_ref().map(ChannelBinding::application_data);
             acceptor.accept(&token, data)
         };
         let stopping = || TicketError { fault: TicketFault::Malformed, reason: "the server is stopping".to_owned() };

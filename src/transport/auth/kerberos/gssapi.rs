@@ -70,17 +70,17 @@ impl TicketAcceptor for KeytabAcceptor {
     fn accept(&self, token: &[u8], binding: Option<&[u8]>) -> Result<Ticket, TicketError> {
         let (token, renamed) = with_own_name(token);
         let mut context = ServerCtx::new(Some(self.credential.clone()));
-        let answer = context.step(&token, binding).map_err(|error| refusal(&error))?;
+        let answer = context.step(&token, binding).map_err(refusal)?;
         if !context.is_complete() {
             return Err(malformed("the client wants more legs than one"));
         }
-        let info = context.info().map_err(|error| refusal(&error))?;
+        let info = context.info().map_err(refusal)?;
         let target = info.target_name.to_string();
         if !self.is_served(&target) {
             let reason = format!("the ticket is for {target}, which is not one of the services");
             return Err(TicketError { fault: TicketFault::Wrong, reason });
         }
-        let principal = info.source_name.display_name().map_err(|error| refusal(&error))?;
+        let principal = info.source_name.display_name().map_err(refusal)?;
         let principal = str::from_utf8(&principal).map_err(|_| malformed("the name of the client is not UTF-8"))?;
         let seals = CtxFlags::GSS_C_CONF_FLAG | CtxFlags::GSS_C_INTEG_FLAG;
         Ok(Ticket {
@@ -97,7 +97,7 @@ fn malformed(reason: &str) -> TicketError {
     TicketError { fault: TicketFault::Malformed, reason: reason.to_owned() }
 }
 
-fn refusal(error: &Error) -> TicketError {
+fn refusal(error: Error) -> TicketError {
     // A code of MIT Kerberos is a negative number of 32 bits.
     let code = i64::from(error.minor.cast_signed()) - CODE_BASE;
     let major = error.major.bits() & ERROR_CODES;
@@ -162,7 +162,7 @@ impl MessageSecurity for Session {
             GssIov::new(GssIovType::Data, message),
             GssIov::new_alloc(GssIovType::Padding),
         ];
-        self.context.wrap_iov(true, &mut parts).map_err(|error| mechanism(&error))?;
+        self.context.wrap_iov(true, &mut parts).map_err(mechanism)?;
         let [header, _, padding] = &parts;
         if !header.starts_with(&WRAP) || !padding.is_empty() {
             return Err(SealError::Mechanism("the ticket has a key of an old kind; AES is needed".to_owned()));
@@ -181,7 +181,7 @@ impl MessageSecurity for Session {
         if self.sequence.is_some_and(|last| last.checked_add(1) != Some(number)) {
             return Err(SealError::Signature);
         }
-        let clear = self.context.unwrap(&[header, &data].concat()).map_err(|error| mechanism(&error))?;
+        let clear = self.context.unwrap(&[header, &data].concat()).map_err(mechanism)?;
         self.sequence = Some(number);
         Ok(clear.to_vec())
     }
@@ -191,11 +191,11 @@ impl MessageSecurity for Session {
     }
 
     fn sign_mech_list(&mut self, list: &[u8]) -> Result<Vec<u8>, SealError> {
-        self.context.get_mic(list).map(|mic| mic.to_vec()).map_err(|error| mechanism(&error))
+        self.context.get_mic(list).map(|mic| mic.to_vec()).map_err(mechanism)
     }
 }
 
-fn mechanism(error: &Error) -> SealError {
+fn mechanism(error: Error) -> SealError {
     SealError::Mechanism(one_line(&error.to_string()))
 }
 
