@@ -204,6 +204,18 @@ fn every_key_is_documented_with_its_default_and_range() {
 }
 
 #[test]
+fn a_keytab_needs_a_program_with_kerberos() {
+    let found = diagnostics("[kerberos]\nkeytab = \"krb5.keytab\"\n");
+    if cfg!(feature = "kerberos") {
+        assert_eq!(found, Vec::<String>::new());
+    } else {
+        assert!(found.len() == 1 && found[0].contains("F:2:10: this wsnapd was built without Kerberos"), "{found:?}");
+    }
+    let found = diagnostics("[kerberos]\nservices = [\"HTTP\", \"HTTP/server\"]\n");
+    assert!(found.len() == 1 && found[0].contains("is not the name of a service"), "{found:?}");
+}
+
+#[test]
 fn the_packaged_sample_is_right() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/wsnapd.toml");
     Config::load(&file).unwrap();

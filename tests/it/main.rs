@@ -57,6 +57,8 @@ mod exchange;
 #[cfg(test)]
 mod fuzz_regression;
 #[cfg(test)]
+mod kerberos;
+#[cfg(test)]
 mod layering;
 #[cfg(test)]
 mod ntlm;

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use wsnapd::cimom::Principal;
 use wsnapd::time::ManualClock;
 use wsnapd::transport::auth::{
-    ChannelBindingPolicy, LogonLimits, NegotiatePolicy, PasswordKeeper, User, UsersFile, hash_password,
+    ChannelBindingPolicy, KerberosPolicy, LogonLimits, NegotiatePolicy, PasswordKeeper, User, UsersFile, hash_password,
 };
 use wsnapd::transport::{AuthPolicy, EnvelopeHandler, Limits, Listener, Server, TlsIdentity};
 use wsnapd::wsman::{Encoding, Outbound};
@@ -95,6 +95,16 @@ impl TestServer {
         binding: ChannelBindingPolicy,
         logon: LogonLimits,
     ) -> Self {
+        Self::assembled(allow_unencrypted, limits, binding, logon, None)
+    }
+
+    pub(super) fn assembled(
+        allow_unencrypted: bool,
+        limits: Limits,
+        binding: ChannelBindingPolicy,
+        logon: LogonLimits,
+        kerberos: Option<KerberosPolicy>,
+    ) -> Self {
         let directory = TempDir::new().unwrap();
         let users_file = directory.path().join("users");
         write_user(&users_file, "Admin", "secret");
@@ -105,7 +115,7 @@ impl TestServer {
         let https = Listener::bind("127.0.0.1:0".parse().unwrap(), Some(identity)).unwrap();
         let handler = Echo::default();
         let negotiate = Some(NegotiatePolicy::new("vm.example.test", clock(), binding));
-        let auth = AuthPolicy { users, basic: true, allow_unencrypted, negotiate, kerberos: None };
+        let auth = AuthPolicy { users, basic: true, allow_unencrypted, negotiate, kerberos };
         let server = Server::new(handler.clone(), auth, limits);
         let stop = CancellationToken::new();
         let addresses = (http.address(), https.address());
@@ -126,7 +136,7 @@ impl TestServer {
     }
 }
 
-fn clock() -> Arc<ManualClock> {
+pub(super) fn clock() -> Arc<ManualClock> {
     Arc::new(ManualClock::new("2026-11-20T23:43:45Z".parse().unwrap()))
 }
 
