@@ -11,6 +11,8 @@ pub enum AuditEvent {
     Logon,
     /// Somebody who had logged on tried to change something.
     Change,
+    /// A request of somebody who had logged on was refused before it came to anything.
+    Request,
 }
 
 /// What became of it.
@@ -71,6 +73,13 @@ impl<'a> AuditRecord<'a> {
     pub const fn logon(user: &'a str, source: IpAddr, scheme: Scheme, outcome: AuditOutcome) -> Self {
         let (event, action) = (AuditEvent::Logon, "logon");
         Self { event, user, source: Some(source), scheme, action, object: None, outcome, reason: None, job: None }
+    }
+
+    /// A request that was refused for want of a right, or because it meant what is somebody else's.
+    #[must_use]
+    pub fn refused_request(user: &'a Principal, action: &'a str, reason: &str) -> Self {
+        let record = Self::change(user, action, AuditOutcome::Refused);
+        Self { event: AuditEvent::Request, reason: Some(reason.to_owned()), ..record }
     }
 
     /// A change, or an attempt.

@@ -97,6 +97,7 @@ impl AuditFile {
             event: match record.event {
                 AuditEvent::Logon => "logon",
                 AuditEvent::Change => "change",
+                AuditEvent::Request => "request",
             },
             user: record.user,
             source: record.source,

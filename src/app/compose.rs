@@ -80,9 +80,9 @@ impl Running {
         };
         let limits_of_logons = logon_limits(&config.logon);
         let users = PasswordKeeper::start(config.users_file.clone(), limits_of_logons, Arc::clone(&trail))?;
-        let engine = engine(&mut config, &machine, trail).await?;
+        let engine = engine(&mut config, &machine, Arc::clone(&trail)).await?;
         let view = configuration_view(&config, &addresses, &machine, &certificate)?;
-        let service = Arc::new(service(&config, &engine, &machine, view, &users)?);
+        let service = Arc::new(service(&config, &engine, &machine, view, &users)?.with_audit(trail));
         service.start_eventing();
         let auth = auth(&config, users, &machine)?;
         let stop = CancellationToken::new();

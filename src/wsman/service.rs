@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use crate::access::Right;
+use crate::access::{AuditRecord, AuditTrail, NoAudit, Right};
 use crate::binding::ResourceUri;
 use crate::cimom::{ObjectManager, Principal};
 use crate::soap::{Envelope, Fault, Headers, ResponseHeader, Subcode, action, code, detail, write_response};
@@ -54,6 +54,7 @@ pub struct Service {
     pub(super) options: ServiceOptions,
     pub(super) contexts: EnumerationContexts,
     pub(super) eventing: Option<Arc<Eventing>>,
+    audit: Arc<dyn AuditTrail>,
 }
 
 impl std::fmt::Debug for Service {
@@ -89,7 +90,13 @@ impl Service {
             options.limits.enumeration_timeout,
             options.limits.max_concurrent_operations_per_user,
         );
-        Self { manager, clock, ids, options, contexts, eventing: None }
+        Self { manager, clock, ids, options, contexts, eventing: None, audit: Arc::new(NoAudit) }
+    }
+
+    /// The same service, which records what it refuses.
+    #[must_use]
+    pub fn with_audit(self, audit: Arc<dyn AuditTrail>) -> Self {
+        Self { audit, ..self }
     }
 
     /// Identify without credentials; `None` when the body is anything else.
@@ -115,6 +122,10 @@ impl Service {
         match self.exchange(principal, &envelope, encoding, now).await {
             Ok(outbound) => outbound,
             Err(fault) => {
+                // What else is not permitted is refused, and recorded, by the engine.
+                if let (code::DIFFERENT_AUTHZ_TOKEN, Some(action)) = (fault.wsman_code, &envelope.headers.action) {
+                    self.audit.write(&AuditRecord::refused_request(principal, action, &fault.reason));
+                }
                 tracing::debug!(
                     user = principal.name(),
                     action = envelope.headers.action.as_deref(),
@@ -207,8 +218,9 @@ impl Service {
     async fn dispatch(&self, request: &Request<'_, '_>) -> Result<Answer, Fault> {
         let right = right(request.action);
         if !request.principal.account().role.has(right) {
-            return Err(Fault::new(Subcode::AccessDenied)
-                .reason(format!("The role of the user does not permit the action {}.", request.action)));
+            let reason = format!("The role of the user does not permit the action {}.", request.action);
+            self.audit.write(&AuditRecord::refused_request(request.principal, request.action, &reason));
+            return Err(Fault::new(Subcode::AccessDenied).reason(reason));
         }
         match request.action {
             action::PULL => self.pull(request).await,

@@ -125,7 +125,8 @@ impl World {
         storage::register(&mut registry, &schema(), Arc::clone(&engine), "HOST").unwrap();
         let manager = Arc::new(ObjectManager::new(schema(), registry));
         let options = ServiceOptions { machine: "HOST".into(), ..ServiceOptions::default() };
-        let service = Service::new(Arc::clone(&manager), Arc::<ManualClock>::clone(&clock), ids, options);
+        let service = Service::new(Arc::clone(&manager), Arc::<ManualClock>::clone(&clock), ids, options)
+            .with_audit(Arc::<AuditMemory>::clone(&audit));
         let world = Self {
             gate: Gate::new(Arc::clone(&engine)),
             audit,
@@ -547,7 +548,13 @@ async fn a_right_that_is_missing_is_the_fault_access_denied() {
             "",
             "",
         );
-        let (reader, bob) = (world.send(&reader, &text).await, world.send(&bob, &text).await);
+        world.audit.take();
+        let reader = world.send(&reader, &text).await;
+        let action = format!("http://schemas.xmlsoap.org/ws/2004/09/transfer/{action}");
+        let line = format!("refused: The role of the user does not permit the action {action}.");
+        let recorded = world.audit.take();
+        assert!(recorded.len() == 1 && recorded[0].ends_with(&format!("{action} {line}")), "{recorded:?}");
+        let bob = world.send(&bob, &text).await;
         assert_eq!(fault_of(&reader), "w:AccessDenied//5", "{reader}");
         assert!(!fault_of(&bob).contains("AccessDenied"), "{bob}");
     }
@@ -558,4 +565,28 @@ async fn a_right_that_is_missing_is_the_fault_access_denied() {
     let (cx, class) = (world.context(&reader, "root/virtualization/v2"), "Msvm_ComputerSystem");
     let class = world.manager.class("root/virtualization/v2", class).unwrap();
     assert!(world.manager.find(&cx, class, &path.unwrap()).is_ok(), "readers read");
+}
+
+#[tokio::test]
+async fn an_enumeration_of_somebody_else_is_refused_and_recorded() {
+    let world = World::start().await;
+    let (alice, bob) = (user(Role::Administrator, None), user(Role::Reader, Some(SCOPE)));
+    let uri = format!("{V2}/Msvm_ComputerSystem");
+    let ask = |verb: &str, body: &str| {
+        let body = format!("<n:{verb} xmlns:n=\"http://schemas.xmlsoap.org/ws/2004/09/enumeration\">{body}</n:{verb}>");
+        envelope(&format!("http://schemas.xmlsoap.org/ws/2004/09/enumeration/{verb}"), &uri, "", &body)
+    };
+    let begun = world.send(&alice, &ask("Enumerate", "")).await;
+    let context = Node::parse(&begun).find("EnumerationContext").unwrap().text.clone();
+    let context = format!("<n:EnumerationContext>{context}</n:EnumerationContext>");
+    for verb in ["Pull", "Release"] {
+        world.audit.take();
+        let refused = world.send(&bob, &ask(verb, &context)).await;
+        assert!(fault_of(&refused).starts_with("w:AccessDenied"), "{refused}");
+        let recorded = world.audit.take();
+        assert_eq!(recorded.len(), 1, "{recorded:?}");
+        assert!(recorded[0].ends_with("refused: The enumeration was opened by another user."), "{recorded:?}");
+    }
+    let pulled = world.send(&alice, &ask("Pull", &context)).await;
+    assert!(pulled.contains("PullResponse"), "{pulled}");
 }

@@ -81,8 +81,11 @@ async fn each_logon_is_recorded_once_and_no_secret_is() {
         assert_eq!(wire.ask(&wrong).await.status, 401);
     }
     let lines = server.audit.take();
-    assert_eq!(lines.len(), 2, "the lock-out is the last line: {lines:?}");
+    assert_eq!(lines.len(), 3, "of those after the lock-out one is a line: {lines:?}");
     assert!(lines[1].ends_with("locked out from now on"), "{lines:?}");
+    let first =
+        "user2 127.0.0.1 basic logon refused: locked out; 0 further attempts like this were not recorded before";
+    assert_eq!(lines[2], first);
     assert!(!format!("{lines:?}").contains("guess"), "{lines:?}");
 }
 

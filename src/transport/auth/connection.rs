@@ -263,7 +263,7 @@ impl ConnectionAuth {
     async fn prove(&self, policy: &AuthPolicy, scheme: Scheme, logon: Logon) -> Outcome {
         let refused = || Outcome::Challenge(vec![scheme.challenge()]);
         let name = logon.account().to_owned();
-        if policy.users.is_locked_out(&name, self.source) {
+        if policy.users.is_locked_out(&name, self.source, access::Scheme::Ntlm) {
             return refused();
         }
         let account = policy.users.ntlm_account(&name).await;

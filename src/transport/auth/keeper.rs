@@ -42,6 +42,10 @@ const REMEMBERED: usize = 4096;
 /// How often the file is looked at while anything is remembered.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// How often attempts during lock-outs are recorded: one line tells how many there were, so that nobody can fill the
+/// disk with them.
+const LOCKED_OUT_EVERY: Duration = Duration::from_secs(60);
+
 /// Characters of a name that are recorded.
 const MAX_NAME: usize = 104;
 
@@ -59,6 +63,8 @@ struct Shared {
     /// For what needs no password; on threads that may block.
     accounts: Mutex<WatchedFile>,
     defence: Defence,
+    /// When an attempt during a lock-out was last recorded, and how many there were since.
+    locked_out: Mutex<(Option<Instant>, u64)>,
     audit: Arc<dyn AuditTrail>,
 }
 
@@ -104,7 +110,15 @@ impl PasswordKeeper {
         let (queue, jobs) = sync_channel(QUEUE);
         let accounts = Mutex::new(WatchedFile { path: path.clone(), seen: None, users: UsersFile::default() });
         let defence = Defence::new(limits);
-        let shared = Arc::new(Shared { key, memory: Mutex::default(), queue, accounts, defence, audit });
+        let shared = Arc::new(Shared {
+            key,
+            memory: Mutex::default(),
+            queue,
+            accounts,
+            defence,
+            locked_out: Mutex::default(),
+            audit,
+        });
         let memory = Arc::downgrade(&shared);
         thread::Builder::new().name("passwords".to_owned()).spawn(move || {
             let mut file = WatchedFile { path, seen: None, users: UsersFile::default() };
@@ -164,7 +178,7 @@ impl PasswordKeeper {
         // Only for as long as there are wrong proofs the name is needed before the memory is asked.
         if self.0.defence.is_alert() {
             let Some(credentials) = Credentials::decode(encoded) else { return Verdict::Refused };
-            if self.is_locked_out(credentials.account(), source) {
+            if self.is_locked_out(credentials.account(), source, Scheme::Basic) {
                 return Verdict::Refused;
             }
         }
@@ -205,12 +219,31 @@ impl PasswordKeeper {
     }
 
     /// Whether nothing is to be compared for this account from this address.
-    pub(super) fn is_locked_out(&self, account: &str, source: IpAddr) -> bool {
-        let locked = self.0.defence.is_locked(account, source, Instant::now());
+    pub(super) fn is_locked_out(&self, account: &str, source: IpAddr, scheme: Scheme) -> bool {
+        let now = Instant::now();
+        let locked = self.0.defence.is_locked(account, source, now);
         if locked {
             debug!(account, %source, "Logon refused: locked out");
+            self.record_locked_out(account, source, scheme, now);
         }
         locked
+    }
+
+    fn record_locked_out(&self, account: &str, source: IpAddr, scheme: Scheme, now: Instant) {
+        let unrecorded = {
+            let mut locked_out = self.0.locked_out.lock().unwrap_or_else(PoisonError::into_inner);
+            let (last, count) = *locked_out;
+            if last.is_some_and(|last| now.saturating_duration_since(last) < LOCKED_OUT_EVERY) {
+                locked_out.1 = count.saturating_add(1);
+                return;
+            }
+            *locked_out = (Some(now), 0);
+            count
+        };
+        let name: String = account.chars().take(MAX_NAME).collect();
+        let reason = format!("locked out; {unrecorded} further attempts like this were not recorded before");
+        let record = AuditRecord::logon(&name, source, scheme, AuditOutcome::Refused);
+        self.0.audit.write(&AuditRecord { reason: Some(reason), ..record });
     }
 
     /// Counts and records a right proof.

@@ -28,7 +28,7 @@ impl ConnectionAuth {
     ) -> Outcome {
         let refused = || Outcome::Challenge(vec![scheme.challenge()]);
         let Some(kerberos) = &policy.kerberos else { return refused() };
-        if policy.users.is_locked_out("", self.source) {
+        if policy.users.is_locked_out("", self.source, access::Scheme::Kerberos) {
             return refused();
         }
         let ticket = match self.open(kerberos, &logon).await {
