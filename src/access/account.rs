@@ -99,6 +99,8 @@ pub enum Scheme {
     Basic,
     /// NTLM, under Negotiate or by itself.
     Ntlm,
+    /// A client certificate.
+    Certificate,
     /// Not at all: the server itself.
     Local,
 }
@@ -110,6 +112,7 @@ impl Scheme {
         match self {
             Self::Basic => "basic",
             Self::Ntlm => "ntlm",
+            Self::Certificate => "certificate",
             Self::Local => "local",
         }
     }

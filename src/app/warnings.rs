@@ -27,6 +27,9 @@ pub(super) fn of(config: &Config) -> Vec<String> {
     if service.channel_binding == ChannelBinding::None && service.negotiate && https {
         found.push("CbtHardeningLevel is None: logons over HTTPS can be relayed from another server".to_owned());
     }
+    if service.certificate && https && config.tls.client_crl.is_none() {
+        found.push("client_crl is not set: certificates that were revoked still log on".to_owned());
+    }
     if config.logon.lockout_after == 0 {
         found.push("lockout_after is 0: passwords can be guessed without end".to_owned());
     }
@@ -37,6 +40,9 @@ pub(super) fn of(config: &Config) -> Vec<String> {
     if let Some((_, key)) = &config.tls.files {
         found.extend(readable_by_others(key, "the private key of the certificate"));
     }
+    if let Some(authorities) = &config.tls.client_ca {
+        found.extend(writable_by_others(authorities));
+    }
     found
 }
 
@@ -44,6 +50,13 @@ pub(super) fn of(config: &Config) -> Vec<String> {
 fn readable_by_others(file: &Path, what: &str) -> Option<String> {
     let mode = fs::metadata(file).ok()?.permissions().mode();
     (mode & 0o007 != 0).then(|| format!("{} holds {what} and other users can get at it: chmod o-rwx", file.display()))
+}
+
+/// Whoever can write the authorities can make a certificate for every user.
+fn writable_by_others(file: &Path) -> Option<String> {
+    let mode = fs::metadata(file).ok()?.permissions().mode();
+    (mode & 0o002 != 0)
+        .then(|| format!("{} says whose certificates count and other users can write it: chmod o-w", file.display()))
 }
 
 #[cfg(test)]
@@ -62,6 +75,7 @@ mod tests {
             ("[service]\nAllowUnencrypted = true\nBasic = false", "AllowUnencrypted is true"),
             ("[service]\nCbtHardeningLevel = \"None\"", "CbtHardeningLevel is None"),
             ("[[listener]]\naddress = \"0.0.0.0:5985\"\ntransport = \"http\"", "0.0.0.0:5985 takes plain HTTP"),
+            ("[service]\nCertificate = true\n[tls]\nclient_ca = \"ca.pem\"", "client_crl is not set"),
             ("[logon]\nlockout_after = 0", "lockout_after is 0"),
             ("[logon]\ndelay_ms = 0", "without delay"),
         ] {
@@ -79,6 +93,9 @@ mod tests {
         for (mode, told) in [(0o600, false), (0o640, false), (0o644, true)] {
             fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
             assert_eq!(readable_by_others(&file, "x").is_some(), told, "{mode:o}");
+            assert_eq!(writable_by_others(&file), None, "{mode:o}");
         }
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+        assert!(writable_by_others(&file).is_some());
     }
 }

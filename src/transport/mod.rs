@@ -16,7 +16,7 @@
 //! # -> std::io::Result<()> {
 //! use wsnapd::transport::{AuthPolicy, Limits, Listener, Server};
 //!
-//! let auth = AuthPolicy { users, basic: true, allow_unencrypted: false, negotiate: None };
+//! let auth = AuthPolicy { users, basic: true, allow_unencrypted: false, negotiate: None, certificate: false };
 //! let stop = tokio_util::sync::CancellationToken::new();
 //! let server = Server::new(service, auth, Limits::default());
 //! let listener = Listener::bind("127.0.0.1:5985".parse().unwrap(), None)?;
@@ -44,4 +44,4 @@ pub use auth::AuthPolicy;
 pub use handler::EnvelopeHandler;
 pub use limits::Limits;
 pub use server::{Listener, Server};
-pub use tls::{TlsError, TlsIdentity};
+pub use tls::{ClientAuthorities, TlsError, TlsIdentity, TlsSettings};

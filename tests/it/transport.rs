@@ -105,7 +105,7 @@ impl TestServer {
         let https = Listener::bind("127.0.0.1:0".parse().unwrap(), Some(identity)).unwrap();
         let handler = Echo::default();
         let negotiate = Some(NegotiatePolicy::new("vm.example.test", clock(), binding));
-        let auth = AuthPolicy { users, basic: true, allow_unencrypted, negotiate };
+        let auth = AuthPolicy { users, basic: true, allow_unencrypted, negotiate, certificate: false };
         let server = Server::new(handler.clone(), auth, limits);
         let stop = CancellationToken::new();
         let addresses = (http.address(), https.address());

@@ -19,6 +19,8 @@ use crate::access::{self, Account, Principal};
 use crate::transport::channel_binding::ChannelBinding;
 
 use super::basic;
+use super::certificate::ClientCertificate;
+use super::certificate_logon::CertificateLogon;
 use super::negotiate::{self, Facts, Handshake, MAX_TOKEN_BYTES, Refusal, Step};
 use super::ntlm::{BindingCheck, NtHash, NtlmError, SealError, SecurityContext};
 use super::policy::{AuthPolicy, ChannelBindingPolicy, NegotiatePolicy};
@@ -101,6 +103,7 @@ pub(in crate::transport) struct ConnectionAuth {
     /// Where the client is.
     source: IpAddr,
     state: Mutex<State>,
+    certificate: CertificateLogon,
 }
 
 impl ConnectionAuth {
@@ -116,7 +119,13 @@ impl ConnectionAuth {
             (None, true) => Confidentiality::ClearAllowed,
             (None, false) => Confidentiality::SealedOnly,
         };
-        Self { confidentiality, handshake_limit, source, state: Mutex::new(State::Anonymous) }
+        let certificate = CertificateLogon::new(None, source);
+        Self { confidentiality, handshake_limit, source, state: Mutex::new(State::Anonymous), certificate }
+    }
+
+    /// The same with the certificate that the client has shown.
+    pub(in crate::transport) fn with_certificate(self, certificate: Option<ClientCertificate>) -> Self {
+        Self { certificate: CertificateLogon::new(certificate, self.source), ..self }
     }
 
     /// Whether envelopes may travel unsealed.
@@ -141,6 +150,13 @@ impl ConnectionAuth {
                     basic::Verdict::Busy => Outcome::Busy,
                 },
                 Scheme::Negotiate | Scheme::Ntlm => self.negotiate(before, policy, scheme, credentials).await,
+                Scheme::Certificate => match self.certificate.account(policy).await {
+                    Some(account) => {
+                        let principal = Principal::new(account, access::Scheme::Certificate, self.source);
+                        Outcome::Authenticated(Admitted::at_once(principal))
+                    }
+                    None => self.challenge(policy).await,
+                },
             },
             _ => self.challenge(policy).await,
         }
@@ -153,6 +169,10 @@ impl ConnectionAuth {
             if self.offers(policy, scheme).await {
                 offer.push(scheme.challenge());
             }
+        }
+        // Only when it is all there is: no client has to be told, and some cannot read it.
+        if offer.is_empty() && self.offers(policy, Scheme::Certificate).await {
+            offer.push(Scheme::Certificate.challenge());
         }
         if offer.is_empty() { Outcome::Forbidden } else { Outcome::Challenge(offer) }
     }
@@ -190,12 +210,16 @@ impl ConnectionAuth {
         match scheme {
             Scheme::Basic => policy.basic && self.clear_text_allowed(),
             Scheme::Negotiate | Scheme::Ntlm => policy.negotiate.is_some() && policy.users.anyone_may_use_ntlm().await,
+            Scheme::Certificate => policy.certificate && matches!(self.confidentiality, Confidentiality::Tls(_)),
         }
     }
 
     /// A request without `Authorization`: whoever logged on before on this connection.
     async fn resume(&self, before: State, policy: &AuthPolicy) -> Outcome {
-        let State::Established(mut logon) = before else { return self.challenge(policy).await };
+        let State::Established(mut logon) = before else {
+            self.certificate.ignored(policy);
+            return self.challenge(policy).await;
+        };
         if logon.looked.elapsed() >= LOOK_EVERY {
             match policy.users.ntlm_account(&logon.account.name).await {
                 // Role and scope are those of now.

@@ -6,6 +6,8 @@
 //! [`AuthPolicy`].
 
 mod basic;
+mod certificate;
+mod certificate_logon;
 mod connection;
 mod defence;
 mod keeper;
@@ -18,10 +20,12 @@ mod scheme;
 mod spnego;
 mod users;
 
+pub use certificate::{CertificateRule, CertificateRuleError};
 pub use defence::LogonLimits;
 pub use keeper::{KeeperError, PasswordKeeper};
 pub use ntlm::NtHash;
 pub use policy::{AuthPolicy, ChannelBindingPolicy, NegotiatePolicy};
 pub use users::{User, UserNameError, UsersError, UsersFile, hash_password};
 
+pub(super) use certificate::{ClientCertificate, record_handshake};
 pub(super) use connection::{Admitted, ConnectionAuth, Outcome};

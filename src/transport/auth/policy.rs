@@ -19,6 +19,8 @@ pub struct AuthPolicy {
     pub allow_unencrypted: bool,
     /// `Auth/Negotiate`; `None` switches it off. It is offered only while a user may use NTLM.
     pub negotiate: Option<NegotiatePolicy>,
+    /// `Auth/Certificate`: certificates of clients may log on over HTTPS.
+    pub certificate: bool,
 }
 
 /// `Auth/CbtHardeningLevel`: what is asked of logons over TLS (`authentication.md` §8). On plain HTTP
