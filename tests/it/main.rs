@@ -17,6 +17,8 @@ mod backend_contract;
 #[cfg(test)]
 mod captures;
 #[cfg(test)]
+mod certificates;
+#[cfg(test)]
 mod class_schema;
 #[cfg(test)]
 mod client;
