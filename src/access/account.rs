@@ -99,6 +99,8 @@ pub enum Scheme {
     Basic,
     /// NTLM, under Negotiate or by itself.
     Ntlm,
+    /// CredSSP.
+    CredSsp,
     /// A client certificate.
     Certificate,
     /// Not at all: the server itself.
@@ -112,6 +114,7 @@ impl Scheme {
         match self {
             Self::Basic => "basic",
             Self::Ntlm => "ntlm",
+            Self::CredSsp => "credssp",
             Self::Certificate => "certificate",
             Self::Local => "local",
         }

@@ -21,7 +21,7 @@ use crate::config::{AuditConfig, ChannelBinding, Config, LogonConfig, Protocol};
 use crate::engine::{Engine, EngineOptions, JournalLimits, SqliteStore};
 use crate::providers::{self, Indications, ProviderOptions};
 use crate::time::{Clock, Guid, IdSource};
-use crate::transport::auth::{ChannelBindingPolicy, LogonLimits, NegotiatePolicy, PasswordKeeper};
+use crate::transport::auth::{ChannelBindingPolicy, CredSspPolicy, LogonLimits, NegotiatePolicy, PasswordKeeper};
 use crate::transport::{AuthPolicy, ClientAuthorities, Limits, Listener, Server, TlsError, TlsIdentity, TlsSettings};
 use crate::wsman::{
     self, ConfigurationView, Eventing, EventingOptions, EventingParts, Identity, ListenerView, Service, ServiceOptions,
@@ -89,7 +89,7 @@ impl Running {
         let view = configuration_view(&config, &addresses, &machine, &thumbprint);
         let service = Arc::new(service(&config, &engine, &machine, view, &users)?);
         service.start_eventing();
-        let auth = auth(&config, users, &machine);
+        let auth = auth(&config, users, &machine, tls.as_ref());
         let stop = CancellationToken::new();
         let server = Server::new(Arc::clone(&service), auth, limits(&config));
         let token = stop.clone();
@@ -175,7 +175,8 @@ fn tls(config: &Config) -> Result<(PathBuf, Option<Arc<TlsIdentity>>), AppError>
         Some((certificate, key)) => CertificateFiles { certificate: certificate.clone(), key: key.clone() },
         None => CertificateFiles::below(&config.data_dir),
     };
-    if !config.listeners.iter().any(|listener| listener.protocol == Protocol::Https) {
+    // CredSSP has TLS inside of plain HTTP too.
+    if !config.service.credssp && config.listeners.iter().all(|listener| listener.protocol == Protocol::Http) {
         return Ok((files.certificate, None));
     }
     let now = SystemClock.now();
@@ -218,14 +219,19 @@ impl CertificateFiles {
 }
 
 /// The schemes that are configured.
-fn auth(config: &Config, users: PasswordKeeper, machine: &str) -> AuthPolicy {
+fn auth(config: &Config, users: PasswordKeeper, machine: &str, tls: Option<&Arc<TlsIdentity>>) -> AuthPolicy {
     let channel_binding = match config.service.channel_binding {
         ChannelBinding::None => ChannelBindingPolicy::None,
         ChannelBinding::Relaxed => ChannelBindingPolicy::Relaxed,
         ChannelBinding::Strict => ChannelBindingPolicy::Strict,
     };
-    let negotiate =
-        config.service.negotiate.then(|| NegotiatePolicy::new(machine, Arc::new(SystemClock), channel_binding));
+    let negotiate = NegotiatePolicy::new(machine, Arc::new(SystemClock), channel_binding);
+    let credssp = tls.filter(|_| config.service.credssp).map(|identity| CredSspPolicy {
+        negotiate: negotiate.clone(),
+        identity: Arc::clone(identity),
+        oldest_version: config.logon.credssp_oldest_version,
+    });
+    let negotiate = config.service.negotiate.then_some(negotiate);
     let service = &config.service;
     AuthPolicy {
         users,
@@ -233,6 +239,7 @@ fn auth(config: &Config, users: PasswordKeeper, machine: &str) -> AuthPolicy {
         allow_unencrypted: service.allow_unencrypted,
         negotiate,
         certificate: service.certificate,
+        credssp,
     }
 }
 
@@ -381,6 +388,7 @@ fn configuration_view(
         basic: config.service.basic,
         negotiate: config.service.negotiate,
         certificate: config.service.certificate,
+        credssp: config.service.credssp,
         cbt_hardening_level,
         allow_unencrypted: config.service.allow_unencrypted,
         max_connections: config.service.max_connections,

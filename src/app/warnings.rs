@@ -30,6 +30,16 @@ pub(super) fn of(config: &Config) -> Vec<String> {
     if service.certificate && https && config.tls.client_crl.is_none() {
         found.push("client_crl is not set: certificates that were revoked still log on".to_owned());
     }
+    if service.credssp {
+        found.push(
+            "CredSSP is true: clients hand over their passwords, which are dropped here; use Negotiate".to_owned(),
+        );
+        if config.logon.credssp_oldest_version < 5 {
+            found.push(
+                "credssp_oldest_version is below 5: logons with CredSSP can be relayed (CVE-2018-0886)".to_owned(),
+            );
+        }
+    }
     if config.logon.lockout_after == 0 {
         found.push("lockout_after is 0: passwords can be guessed without end".to_owned());
     }
@@ -76,6 +86,8 @@ mod tests {
             ("[service]\nCbtHardeningLevel = \"None\"", "CbtHardeningLevel is None"),
             ("[[listener]]\naddress = \"0.0.0.0:5985\"\ntransport = \"http\"", "0.0.0.0:5985 takes plain HTTP"),
             ("[service]\nCertificate = true\n[tls]\nclient_ca = \"ca.pem\"", "client_crl is not set"),
+            ("[service]\nCredSSP = true", "CredSSP is true"),
+            ("[service]\nCredSSP = true\n[logon]\ncredssp_oldest_version = 2", "CVE-2018-0886"),
             ("[logon]\nlockout_after = 0", "lockout_after is 0"),
             ("[logon]\ndelay_ms = 0", "without delay"),
         ] {

@@ -312,6 +312,22 @@ pub(super) struct ConnectionArgs {
         help = "The certificate to trust, in PEM form [default: $WSNAPD_CA]"
     )]
     pub(super) ca: Option<PathBuf>,
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        conflicts_with_all = ["user", "password_file"],
+        help = "Log on with this certificate, in PEM form, in place of user and password"
+    )]
+    pub(super) cert: Option<PathBuf>,
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        requires = "cert",
+        help = "The private key of the certificate [default: in the file of the certificate]"
+    )]
+    pub(super) key: Option<PathBuf>,
 }
 
 /// A command for a server.

@@ -83,6 +83,8 @@ pub struct ServiceConfig {
     pub negotiate: bool,
     /// `Certificate`.
     pub certificate: bool,
+    /// `CredSSP`.
+    pub credssp: bool,
     /// `CbtHardeningLevel`.
     pub channel_binding: ChannelBinding,
     /// `MaxEnvelopeSizekb`, in kilobytes.
@@ -133,6 +135,8 @@ pub struct LogonConfig {
     pub lockout_window: Duration,
     /// How long a lock-out lasts.
     pub lockout: Duration,
+    /// The oldest version of CredSSP that is taken.
+    pub credssp_oldest_version: u32,
 }
 
 /// The section `[tls]`.
@@ -305,6 +309,7 @@ fn service(section: &mut Section<'_, '_, '_>) -> ServiceConfig {
         basic: section.flag("Basic"),
         negotiate: section.flag("Negotiate"),
         certificate: section.flag("Certificate"),
+        credssp: section.flag("CredSSP"),
         channel_binding: match section.choice("CbtHardeningLevel") {
             Some("None") => ChannelBinding::None,
             Some("Strict") => ChannelBinding::Strict,
@@ -331,6 +336,7 @@ fn logon(section: &mut Section<'_, '_, '_>) -> LogonConfig {
         lockout_after: section.number_u32("lockout_after"),
         lockout_window: Duration::from_secs(section.number("lockout_window_seconds")),
         lockout: Duration::from_secs(section.number("lockout_seconds")),
+        credssp_oldest_version: section.number_u32("credssp_oldest_version"),
     }
 }
 

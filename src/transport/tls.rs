@@ -92,6 +92,10 @@ struct Served {
     /// In upper case hexadecimal.
     thumbprint: String,
     clients: Option<Arc<dyn ClientCertVerifier>>,
+    /// For connections inside of CredSSP, which ask for no certificate.
+    inner: Arc<ServerConfig>,
+    /// The `SubjectPublicKey` of the certificate.
+    public_key: Arc<[u8]>,
 }
 
 impl TlsIdentity {
@@ -140,6 +144,12 @@ impl TlsIdentity {
         (TlsAcceptor::from(Arc::clone(&served.config)), served.channel_binding)
     }
 
+    /// What accepts a connection inside of CredSSP, and the public key of its certificate.
+    pub(super) fn inner(&self) -> (Arc<ServerConfig>, Arc<[u8]>) {
+        let served = self.served.load();
+        (Arc::clone(&served.inner), Arc::clone(&served.public_key))
+    }
+
     /// Whether the certificate of a client counts now, by the authorities and revocation lists of now. The client
     /// proved in its handshake that it has the key.
     pub(super) fn judge(&self, chain: &[CertificateDer<'static>]) -> Result<(), rustls::Error> {
@@ -165,7 +175,14 @@ fn serve(settings: &TlsSettings) -> Result<Arc<Served>, TlsError> {
     let clients = settings.clients.as_ref().map(|clients| verifier(clients, &provider)).transpose()?;
     let versions: &[_] =
         if settings.tls12 { &[&rustls::version::TLS13, &rustls::version::TLS12] } else { &[&rustls::version::TLS13] };
+    let public_key =
+        channel_binding::public_key(leaf).ok_or_else(|| TlsError::Pem(certificate.clone(), "certificate"))?;
     let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(versions)?;
+    let mut inner = builder.clone().with_no_client_auth().with_single_cert(chain.clone(), private.clone_key())?;
+    // The ticket is what the server answers to the last message of the handshake: without it there would be nothing
+    // to send, which clients take for a refusal.
+    inner.ticketer = rustls::crypto::ring::Ticketer::new()?;
+    inner.send_tls13_tickets = 1;
     let builder = match (&clients, &settings.clients) {
         (Some(verifier), Some(ClientAuthorities { required: true, .. })) => {
             builder.with_client_cert_verifier(Arc::clone(verifier))
@@ -182,7 +199,8 @@ fn serve(settings: &TlsSettings) -> Result<Arc<Served>, TlsError> {
         config.ticketer = rustls::crypto::ring::Ticketer::new()?;
         config.send_tls13_tickets = 1;
     }
-    Ok(Arc::new(Served { config: Arc::new(config), channel_binding, thumbprint, clients }))
+    let (config, inner) = (Arc::new(config), Arc::new(inner));
+    Ok(Arc::new(Served { config, channel_binding, thumbprint, clients, inner, public_key }))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {

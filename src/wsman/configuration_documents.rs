@@ -142,7 +142,7 @@ fn service_auth(sheet: &mut Sheet, options: &ServiceOptions) {
     sheet.flag("Kerberos", false);
     sheet.flag("Negotiate", options.configuration.negotiate);
     sheet.flag("Certificate", options.configuration.certificate);
-    sheet.flag("CredSSP", false);
+    sheet.flag("CredSSP", options.configuration.credssp);
     sheet.leaf("CbtHardeningLevel", options.configuration.cbt_hardening_level);
 }
 

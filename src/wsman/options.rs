@@ -67,6 +67,8 @@ pub struct ConfigurationView {
     pub negotiate: bool,
     /// `Service/Auth/Certificate`
     pub certificate: bool,
+    /// `Service/Auth/CredSSP`
+    pub credssp: bool,
     /// `Service/Auth/CbtHardeningLevel`
     pub cbt_hardening_level: &'static str,
     /// `Service/AllowUnencrypted`
@@ -123,6 +125,7 @@ impl Default for ConfigurationView {
             basic: true,
             negotiate: false,
             certificate: false,
+            credssp: false,
             cbt_hardening_level: "None",
             allow_unencrypted: false,
             max_connections: 300,

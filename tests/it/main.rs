@@ -31,6 +31,8 @@ mod config_resources;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
+mod credssp;
+#[cfg(test)]
 mod engine_commands;
 #[cfg(test)]
 mod engine_crash;

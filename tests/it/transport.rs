@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use wsnapd::cimom::Principal;
 use wsnapd::time::ManualClock;
 use wsnapd::transport::auth::{
-    ChannelBindingPolicy, LogonLimits, NegotiatePolicy, PasswordKeeper, User, UsersFile, hash_password,
+    ChannelBindingPolicy, CredSspPolicy, LogonLimits, NegotiatePolicy, PasswordKeeper, User, UsersFile, hash_password,
 };
 use wsnapd::transport::{AuthPolicy, EnvelopeHandler, Limits, Listener, Server, TlsIdentity, TlsSettings};
 use wsnapd::wsman::{Encoding, Outbound};
@@ -100,6 +100,13 @@ impl TestServer {
         Self::secured(tls, allow_unencrypted, limits, binding, logon)
     }
 
+    /// Takes CredSSP of this version and above, and no clear text over HTTP.
+    pub(super) fn delegated(oldest_version: u32) -> Self {
+        let tls = TlsSettings::new(&certs("server.pem"), &certs("server.key"));
+        let logon = LogonLimits { delay_after: 0, lockout_after: 4, ..LogonLimits::default() };
+        Self::built(tls, false, Limits::default(), ChannelBindingPolicy::Relaxed, logon, Some(oldest_version))
+    }
+
     /// With its own way to serve HTTPS; certificates log on if anybody vouches for them.
     pub(super) fn secured(
         tls: TlsSettings,
@@ -107,6 +114,17 @@ impl TestServer {
         limits: Limits,
         binding: ChannelBindingPolicy,
         logon: LogonLimits,
+    ) -> Self {
+        Self::built(tls, allow_unencrypted, limits, binding, logon, None)
+    }
+
+    fn built(
+        tls: TlsSettings,
+        allow_unencrypted: bool,
+        limits: Limits,
+        binding: ChannelBindingPolicy,
+        logon: LogonLimits,
+        credssp: Option<u32>,
     ) -> Self {
         let certificate = tls.clients.is_some();
         let directory = TempDir::new().unwrap();
@@ -119,7 +137,12 @@ impl TestServer {
         let https = Listener::bind("127.0.0.1:0".parse().unwrap(), Some(Arc::clone(&identity))).unwrap();
         let handler = Echo::default();
         let negotiate = Some(NegotiatePolicy::new("vm.example.test", clock(), binding));
-        let auth = AuthPolicy { users, basic: true, allow_unencrypted, negotiate, certificate };
+        let credssp = credssp.map(|oldest_version| CredSspPolicy {
+            negotiate: NegotiatePolicy::new("vm.example.test", clock(), ChannelBindingPolicy::None),
+            identity: Arc::clone(&identity),
+            oldest_version,
+        });
+        let auth = AuthPolicy { users, basic: true, allow_unencrypted, negotiate, certificate, credssp };
         let server = Server::new(handler.clone(), auth, limits);
         let stop = CancellationToken::new();
         let addresses = (http.address(), https.address());

@@ -1,6 +1,7 @@
 """A certificate authority for tests: client certificates that are right, and all the ways in which they are not."""
 
 import datetime
+import ipaddress
 import pathlib
 
 from cryptography import x509
@@ -22,6 +23,7 @@ def utf8(text):
 def write(path, certificate, key):
     """Certificate and key as two PEM files; gives their names."""
     files = path.with_suffix(".pem"), path.with_suffix(".key")
+    files[1].touch(0o600)
     files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     form = serialization.PrivateFormat.PKCS8
     files[1].write_bytes(
@@ -58,6 +60,8 @@ class Authority:
         """Writes the revocation list; gives its file."""
         builder = x509.CertificateRevocationListBuilder().issuer_name(self.name)
         builder = builder.last_update(NOW - DAY).next_update(NOW + 30 * DAY)
+        identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        builder = builder.add_extension(x509.CRLNumber(1), False).add_extension(identifier, False)
         for certificate in certificates:
             revoked = x509.RevokedCertificateBuilder().serial_number(certificate.serial_number)
             builder = builder.add_revoked_certificate(revoked.revocation_date(NOW - DAY).build())
@@ -67,15 +71,13 @@ class Authority:
         return str(file)
 
 
-def server_certificate(path):
+def server_certificate(path, key=None):
     """A new self-signed certificate for the loopback; gives its files and its SHA-1."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = key or ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    import ipaddress
-
     names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
     builder = builder.serial_number(x509.random_serial_number()).not_valid_before(NOW - DAY)
-    builder = builder.not_valid_after(NOW + 30 * DAY).add_extension(x509.SubjectAlternativeName(names), False)
+    builder = builder.not_valid_after(NOW + 90 * DAY).add_extension(x509.SubjectAlternativeName(names), False)
     certificate = builder.sign(key, hashes.SHA256())
     return *write(path, certificate, key), certificate.fingerprint(hashes.SHA1()).hex().upper()

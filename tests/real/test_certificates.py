@@ -162,31 +162,32 @@ class Reload(unittest.TestCase):
             time.sleep(0.2)
 
     def test_new_files_are_served_and_broken_ones_are_not(self):
-        with server.Demo(None, "--strict") as demo:
-            prepare(demo)
-            tls, files = demo.data / "tls", demo.authority.issue("alice", USER)
-            open_cim = wsman.Cim(demo.requests(), "requests")
-            old = demo.server_files[2]
-            self.assertEqual(old, self.thumbprint(open_cim))
-            new = authority.server_certificate(tls / "new")
-            shutil.copy(tls / "new.pem", tls / "server.pem")
-            # The key of the old one: nothing changes, and the log says so.
-            self.wait("the broken pair is told", lambda: "cannot be used" in demo.log())
-            self.assertEqual(old, self.thumbprint(open_cim))
-            house.machine(wsman.Cim(demo.requests()), "web01")
-            shutil.copy(tls / "new.key", tls / "server.key")
-            self.wait("the new one is shown", lambda: self.thumbprint(open_cim) == new[2])
-            self.assertIn("Certificate read again", demo.log())
-            fresh = wsman.Cim(wsman.RequestsSend(demo.https_url, demo.user, demo.password, new[0]))
-            house.machine(fresh, "web01")
-            # Channel bindings follow: NTLM over TLS is bound to the new certificate on new connections.
-            address = urlsplit(demo.https_url)
-            bound = wsman.PypsrpSend(address.hostname, address.port, demo.user, demo.password, new[0], auth="ntlm")
-            house.machine(wsman.Cim(bound), "web01")
-            demo.ca = new[0]
-            house.machine(wsman.Cim(curl(demo, files)), "web01")
-            # And the connection of before goes on.
-            house.destroy(open_cim, house.take(open_cim, "web01"))
+        demo = server.Demo(None, "--strict")
+        self.addCleanup(demo.close)
+        prepare(demo)
+        tls, files = demo.data / "tls", demo.authority.issue("alice", USER)
+        open_cim = wsman.Cim(demo.requests(), "requests")
+        old = demo.server_files[2]
+        self.assertEqual(old, self.thumbprint(open_cim))
+        new = authority.server_certificate(tls / "new")
+        shutil.copy(tls / "new.pem", tls / "server.pem")
+        # The key of the old one: nothing changes, and the log says so.
+        self.wait("the broken pair is told", lambda: "cannot be used" in demo.log())
+        self.assertEqual(old, self.thumbprint(open_cim))
+        house.machine(wsman.Cim(demo.requests()), "web01")
+        shutil.copy(tls / "new.key", tls / "server.key")
+        self.wait("the new one is shown", lambda: self.thumbprint(open_cim) == new[2])
+        self.assertIn("Certificate read again", demo.log())
+        fresh = wsman.Cim(wsman.RequestsSend(demo.https_url, demo.user, demo.password, new[0]))
+        house.machine(fresh, "web01")
+        # Channel bindings follow: NTLM over TLS is bound to the new certificate on new connections.
+        address = urlsplit(demo.https_url)
+        bound = wsman.PypsrpSend(address.hostname, address.port, demo.user, demo.password, new[0], auth="ntlm")
+        house.machine(wsman.Cim(bound), "web01")
+        demo.ca = new[0]
+        house.machine(wsman.Cim(curl(demo, files)), "web01")
+        # And the connection of before goes on.
+        house.destroy(open_cim, house.take(open_cim, "web01"))
 
 
 def load_tests(loader, standard, pattern):

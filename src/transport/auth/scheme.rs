@@ -16,22 +16,25 @@ pub(super) enum Scheme {
     /// would prefer it and lose the sealing of messages (`authentication.md` §1).
     Ntlm,
     Basic,
+    /// A logon inside of TLS inside of headers, with which the client hands over its password.
+    CredSsp,
     /// The certificate of the client's TLS connection. Not offered: clients that have one know what to send.
     Certificate,
 }
 
 impl Scheme {
     /// Those that credentials stand behind.
-    const ALL: [Self; 3] = [Self::Negotiate, Self::Ntlm, Self::Basic];
+    const ALL: [Self; 4] = [Self::Negotiate, Self::Ntlm, Self::CredSsp, Self::Basic];
 
     /// What a 401 lists, in its order.
-    pub(super) const OFFERED: [Self; 2] = [Self::Negotiate, Self::Basic];
+    pub(super) const OFFERED: [Self; 3] = [Self::Negotiate, Self::CredSsp, Self::Basic];
 
     pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Negotiate => "Negotiate",
             Self::Ntlm => "NTLM",
             Self::Basic => "Basic",
+            Self::CredSsp => "CredSSP",
             Self::Certificate => CERTIFICATE,
         }
     }
@@ -52,6 +55,7 @@ impl Scheme {
             Self::Negotiate => HeaderValue::from_static("Negotiate"),
             Self::Ntlm => HeaderValue::from_static("NTLM"),
             Self::Basic => HeaderValue::from_static("Basic realm=\"WSMAN\""),
+            Self::CredSsp => HeaderValue::from_static("CredSSP"),
             Self::Certificate => HeaderValue::from_static(CERTIFICATE),
         }
     }
