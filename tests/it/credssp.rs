@@ -285,10 +285,10 @@ async fn each_version_logs_on_and_seals() {
             let mut logon = Logon::begin(&server, version, versions).await;
             let answer = logon.finish("admin", PASSWORD, "WORKGROUP\\Admin").await;
             assert_eq!((answer.status, answer.body.len()), (200, 0), "{version}: {answer:?}");
-            assert_eq!(server.audit.take(), ["admin 127.0.0.1 credssp logon done"]);
+            assert_eq!(server.audit.take(), ["Admin 127.0.0.1 credssp logon done"]);
             let text = logon.sealed(&[b"<a/>"]);
             let answer = logon.wire.ask(&text).await;
-            assert_eq!((answer.status, logon.unsealed(&answer)), (200, ("admin Utf8 <a/>".to_owned(), 1)));
+            assert_eq!((answer.status, logon.unsealed(&answer)), (200, ("Admin Utf8 <a/>".to_owned(), 1)));
             let text = logon.sealed(&[b"<fault/>"]);
             let answer = logon.wire.ask(&text).await;
             assert_eq!((answer.status, logon.unsealed(&answer).1), (500, 1), "faults are sealed too");
@@ -308,7 +308,7 @@ async fn long_messages_come_and_go_in_parts() {
         let answer = logon.wire.ask(&text).await;
         assert!(answer.head.contains("multipart/x-multi-encrypted;protocol="), "{}", answer.head);
         let (clear, count) = logon.unsealed(&answer);
-        assert_eq!((clear, count), (format!("admin Utf8 {long}"), 19));
+        assert_eq!((clear, count), (format!("Admin Utf8 {long}"), 19));
     }
 }
 
@@ -351,7 +351,7 @@ async fn a_wrong_password_is_told_counted_and_locks_out() {
         let told = token(&answer);
         if matches!(version, 3 | 4 | 6) {
             let told = logon.inner.take(&told);
-            assert_eq!(field(&told, 0xa4), [0, 0xc0, 0, 0, 0x6d], "STATUS_LOGON_FAILURE");
+            assert_eq!(field(&told, 0xa4), [0xc0, 0, 0, 0x6d], "STATUS_LOGON_FAILURE");
         } else {
             assert!(told.is_empty(), "version {version} knows no error codes");
         }
@@ -422,7 +422,7 @@ async fn credentials_of_somebody_else_end_the_logon() {
     assert_eq!(logon.finish("admin", PASSWORD, "mallory").await.status, 401);
     assert_eq!(
         server.audit.take(),
-        ["admin 127.0.0.1 credssp logon refused: the credentials are not of the user who logged on"]
+        ["Admin 127.0.0.1 credssp logon refused: the credentials are not of the user who logged on"]
     );
     assert_eq!(logon.wire.ask(&request("", "<a/>")).await.status, 401);
 }

@@ -166,6 +166,8 @@ class Reload(unittest.TestCase):
         self.addCleanup(demo.close)
         prepare(demo)
         tls, files = demo.data / "tls", demo.authority.issue("alice", USER)
+        demo.ca = str(demo.data / "old.pem")
+        shutil.copy(tls / "server.pem", demo.ca)
         open_cim = wsman.Cim(demo.requests(), "requests")
         old = demo.server_files[2]
         self.assertEqual(old, self.thumbprint(open_cim))

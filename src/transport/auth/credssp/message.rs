@@ -61,7 +61,8 @@ impl<'a> TsRequest<'a> {
         body.extend(octets(2, self.credentials));
         body.extend(octets(3, self.key_proof));
         if let Some(code) = self.error {
-            body.extend(element(context(4), &write_integer(code)));
+            // As Windows writes it, with its highest bit as a sign: pyspnego knows the codes only so.
+            body.extend(element(context(4), &element(INTEGER, &code.to_be_bytes())));
         }
         body.extend(octets(5, self.nonce));
         element(SEQUENCE, &body)
