@@ -39,6 +39,7 @@ mod snapshot_outcome;
 mod snapshot_service;
 mod snapshot_settings;
 mod summary;
+mod writes;
 
 pub use indications::Indications;
 pub use options::ProviderOptions;

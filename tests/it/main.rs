@@ -91,6 +91,8 @@ mod storage_provider;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod transfer;
+#[cfg(test)]
 mod transport;
 #[cfg(test)]
 mod tree;
