@@ -14,6 +14,7 @@ use wsnapd::cimom::{
 };
 use wsnapd::soap::Envelope;
 use wsnapd::time::{Clock, ManualClock, SequentialIds, Timestamp};
+use wsnapd::transport::{self, auth::decoders};
 use wsnapd::wsman::{Encoding, Service, ServiceOptions};
 use wsnapd::xml::{Event, Reader, ReaderOptions, Writer};
 
@@ -27,6 +28,38 @@ pub type Oracle = fn(&str);
 /// Every oracle with its name, which is also that of its directory in `fixtures/fuzz`.
 pub const ALL: [(&str, Oracle); 6] =
     [("cimxml", cimxml), ("envelope", envelope), ("mof", mof), ("request", request), ("wql", wql), ("xml", xml)];
+
+/// An oracle for any bytes.
+pub type BytesOracle = fn(&[u8]);
+
+/// The oracles for bytes that clients send before they have logged on, in the same way.
+pub const BYTES: [(&str, BytesOracle); 5] =
+    [("certificate", certificate), ("credssp", credssp), ("multipart", multipart), ("ntlm", ntlm), ("spnego", spnego)];
+
+/// The names in a client certificate: reading them ends.
+pub fn certificate(bytes: &[u8]) {
+    let _ = decoders::certificate(bytes);
+}
+
+/// Messages of CredSSP: what is read is written and read alike.
+pub fn credssp(bytes: &[u8]) {
+    assert!(decoders::credssp(bytes).is_some(), "{bytes:02x?}");
+}
+
+/// Sealed bodies, by both kinds of seals: reading them ends.
+pub fn multipart(bytes: &[u8]) {
+    let _ = transport::reads_sealed(bytes) | transport::reads_sealed_by_tls(bytes);
+}
+
+/// Messages of NTLM: no proof is right.
+pub fn ntlm(bytes: &[u8]) {
+    let _ = decoders::ntlm(bytes);
+}
+
+/// Tokens of SPNEGO: reading them ends.
+pub fn spnego(bytes: &[u8]) {
+    let _ = decoders::spnego(bytes);
+}
 
 /// A schema with a property of every type.
 const MOF: &str = r#"
