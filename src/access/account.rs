@@ -101,6 +101,10 @@ pub enum Scheme {
     Ntlm,
     /// Kerberos, under Negotiate or by itself.
     Kerberos,
+    /// CredSSP.
+    CredSsp,
+    /// A client certificate.
+    Certificate,
     /// Not at all: the server itself.
     Local,
 }
@@ -113,6 +117,8 @@ impl Scheme {
             Self::Basic => "basic",
             Self::Ntlm => "ntlm",
             Self::Kerberos => "kerberos",
+            Self::CredSsp => "credssp",
+            Self::Certificate => "certificate",
             Self::Local => "local",
         }
     }

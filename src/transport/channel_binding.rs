@@ -48,6 +48,12 @@ pub(super) fn of_certificate(certificate: &CertificateDer<'_>) -> ChannelBinding
     of_hash(digest::digest(algorithm, certificate).as_ref())
 }
 
+/// The `SubjectPublicKey` of a certificate: the content of the bit string, which CredSSP binds a logon to.
+pub(super) fn public_key(certificate: &CertificateDer<'_>) -> Option<Arc<[u8]>> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    Some(Arc::from(certificate.public_key().subject_public_key.data.as_ref()))
+}
+
 fn of_hash(hash: &[u8]) -> ChannelBinding {
     ChannelBinding([b"tls-server-end-point:", hash].concat().into())
 }

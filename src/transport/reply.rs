@@ -9,6 +9,7 @@ use crate::wsman::{Encoding, Outbound};
 
 use super::charset;
 use super::sealing::Label;
+use super::sealing_tls;
 
 /// The body is known whole, so hyper writes head and body at once with a `Content-Length`.
 pub(super) type Reply = Response<Full<Bytes>>;
@@ -33,9 +34,19 @@ pub(super) const fn envelope_status(outbound: &Outbound) -> StatusCode {
 
 /// The answer that carries a sealed envelope.
 pub(super) fn sealed(status: StatusCode, label: Label, body: Vec<u8>) -> Reply {
+    multipart(status, label.content_type(), body)
+}
+
+/// The answer that carries an envelope sealed by TLS, in so many parts.
+pub(super) fn sealed_by_tls(status: StatusCode, body: Vec<u8>, parts: usize) -> Reply {
+    let content_type = if parts == 1 { sealing_tls::ONE } else { sealing_tls::SEVERAL };
+    multipart(status, content_type, body)
+}
+
+fn multipart(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Reply {
     let mut reply = Response::new(Full::new(Bytes::from(body)));
     *reply.status_mut() = status;
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(label.content_type()));
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     reply
 }
 

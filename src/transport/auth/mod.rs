@@ -6,7 +6,12 @@
 //! [`AuthPolicy`].
 
 mod basic;
+mod certificate;
+mod certificate_logon;
 mod connection;
+mod credssp;
+mod credssp_logon;
+pub mod decoders;
 mod defence;
 mod keeper;
 mod kerberos;
@@ -20,14 +25,17 @@ mod security;
 mod spnego;
 mod users;
 
+pub use certificate::{CertificateRule, CertificateRuleError};
 pub use defence::LogonLimits;
 pub use keeper::{KeeperError, PasswordKeeper};
 #[cfg(feature = "kerberos")]
 pub use kerberos::{GssapiError, KeytabAcceptor};
 pub use kerberos::{Keytab, KeytabEntry, KeytabError, Ticket, TicketAcceptor, TicketError, TicketFault};
 pub use ntlm::NtHash;
-pub use policy::{AuthPolicy, ChannelBindingPolicy, KerberosPolicy, NegotiatePolicy};
+pub use policy::{AuthPolicy, ChannelBindingPolicy, CredSspPolicy, KerberosPolicy, NegotiatePolicy};
 pub use security::{MessageSecurity, SealError};
 pub use users::{User, UserNameError, UsersError, UsersFile, hash_password};
 
+pub(super) use certificate::{ClientCertificate, record_handshake};
 pub(super) use connection::{Admitted, ConnectionAuth, Outcome};
+pub(super) use credssp::Record;

@@ -20,8 +20,9 @@ pub(super) mod oid {
 /// Mechanisms a client may list.
 const MAX_MECHANISMS: usize = 16;
 
-const SEQUENCE: u8 = 0x30;
-const OCTET_STRING: u8 = 0x04;
+pub(super) const SEQUENCE: u8 = 0x30;
+pub(super) const OCTET_STRING: u8 = 0x04;
+pub(super) const UTF8_STRING: u8 = 0x0c;
 const OBJECT_IDENTIFIER: u8 = 0x06;
 const ENUMERATED: u8 = 0x0a;
 const BIT_STRING: u8 = 0x03;
@@ -29,7 +30,7 @@ const APPLICATION: u8 = 0x60;
 const RESPONSE: u8 = 0xa1;
 
 /// `[n]`, constructed.
-const fn context(number: u8) -> u8 {
+pub(super) const fn context(number: u8) -> u8 {
     0xa0 | number
 }
 
@@ -173,12 +174,12 @@ impl<'a> Der<'a> {
 
     /// The next element if it has this tag; the outer `None` is for one that is broken.
     #[expect(clippy::option_option, reason = "absent and broken are different things")]
-    fn take_if(&mut self, tag: u8) -> Option<Option<&'a [u8]>> {
+    pub(super) fn take_if(&mut self, tag: u8) -> Option<Option<&'a [u8]>> {
         if self.0.first() == Some(&tag) { self.take(tag).map(Some) } else { Some(None) }
     }
 
     #[expect(clippy::option_option, reason = "absent and broken are different things")]
-    fn octets_if(&mut self, tag: u8) -> Option<Option<&'a [u8]>> {
+    pub(super) fn octets_if(&mut self, tag: u8) -> Option<Option<&'a [u8]>> {
         match self.take_if(tag)? {
             Some(content) => whole(content, OCTET_STRING).map(Some),
             None => Some(None),

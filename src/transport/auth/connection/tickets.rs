@@ -39,7 +39,7 @@ impl ConnectionAuth {
                     TicketFault::Malformed => info!(%reason, "Logon refused"),
                     TicketFault::Wrong => {
                         let users = &policy.users;
-                        users.wrong_proof_because("", self.source, access::Scheme::Kerberos, &reason).await;
+                        users.failed("", self.source, access::Scheme::Kerberos, &reason).await;
                     }
                     TicketFault::Unbound => policy.users.refused("", self.source, access::Scheme::Kerberos, &reason),
                     TicketFault::Untimely(code) => {
