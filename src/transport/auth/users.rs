@@ -462,7 +462,6 @@ mod tests {
         assert_eq!(read.verify("alice@EXAMPLE.TEST", b"*"), None);
         for line in [
             format!("alice@EXAMPLE.TEST:{NOBODY}"),
-            "alice:*".to_owned(),
             "alice@EXAMPLE.TEST:*:$NT$fc525c9683e8fe067095ba2ddc971889".to_owned(),
         ] {
             private_file::replace(&path, format!("{line}\n").as_bytes()).unwrap();
