@@ -61,6 +61,11 @@ impl Given {
         self.instance.class().is_a(class)
     }
 
+    /// Whether something was given that an instance has another value for.
+    pub(super) fn changes(&self, current: &CimInstance) -> bool {
+        self.names.iter().any(|name| self.instance.get(name.as_str()) != current.get(name.as_str()))
+    }
+
     /// Whether the instance is of exactly the class.
     pub(super) fn is_exactly(&self, class: &str) -> bool {
         *self.instance.class().name() == class

@@ -59,13 +59,14 @@ fn machine(id: u64, name: &str) -> MachineDefinition {
         read_only: false,
         pass_through: false,
     };
-    let (notes, qemu) = (String::new(), QemuMachine::default());
+    let (notes, qemu, networks) = (String::new(), QemuMachine::default(), Vec::new());
     MachineDefinition {
         id: guid(id),
         name: name.to_owned(),
         notes,
         memory_mb: 64,
         processors: 1,
+        networks,
         qemu,
         disks: vec![disk],
     }

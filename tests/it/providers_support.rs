@@ -56,6 +56,7 @@ fn machine(id: &str, name: &str, disks: &[(&str, bool)]) -> MachineDefinition {
         notes: format!("about {name}"),
         memory_mb: 2048,
         processors: 2,
+        networks: Vec::new(),
         disks: disks.iter().map(disk).collect(),
         qemu: wsnapd::backend::QemuMachine::default(),
     }
