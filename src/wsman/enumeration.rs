@@ -3,7 +3,7 @@
 use std::iter::Peekable;
 
 use crate::binding::{InstanceWriter, UriStyle, write_reference};
-use crate::cim::{CimInstance, PropertyName};
+use crate::cim::{CimInstance, PropertyName, namespace_eq};
 use crate::cimom::{InstanceStream, Polymorphism};
 use crate::soap::{Fault, Subcode, code, detail};
 use crate::time::{Guid, Timestamp};
@@ -297,14 +297,23 @@ impl Shape {
 
     /// One entry of Items.
     pub(super) fn write(&self, w: &mut Writer, instance: &CimInstance) {
-        let writer = InstanceWriter { style: &self.style, precise_arrays: self.precise_arrays };
+        // An association may lead into another namespace, as from a profile to a machine.
+        let namespace = instance.class().namespace();
+        let other;
+        let style = if namespace_eq(namespace, self.style.namespace()) {
+            &self.style
+        } else {
+            other = self.style.in_namespace(namespace);
+            &other
+        };
+        let writer = InstanceWriter { style, precise_arrays: self.precise_arrays };
         let object = |w: &mut Writer| match &self.projection {
             None => writer.instance(w, instance),
             Some(names) => write_projection(w, writer, instance, names),
         };
         let reference = |w: &mut Writer| {
             w.element("a:EndpointReference", |w| {
-                write_reference(w, &instance.path(self.style.namespace()), &self.style);
+                write_reference(w, &instance.path(style.namespace()), style);
             });
         };
         match self.mode {
