@@ -11,7 +11,7 @@ use crate::xml::Writer;
 
 use super::enumeration_body::{EnumerateBody, Mode, read_enumerate, read_pull};
 use super::fault::from_cim;
-use super::filter::{is_wql, projected};
+use super::filter::projected;
 use super::request::Request;
 use super::service::{Answer, Encoding, Service};
 use super::target::{Resource, Target};
@@ -65,7 +65,7 @@ impl Service {
     /// Enumerate.
     pub(super) async fn enumerate(&self, request: &Request<'_, '_>) -> Result<Answer, Fault> {
         let body = read_enumerate(request)?;
-        let resource = self.target(request).map_err(|fault| quiet_virt_who(fault, &body))?;
+        let resource = self.target(request)?;
         let expires = body.expires(request.now)?;
         self.contexts.check_quota(request.principal, request.now)?;
         let mut enumeration = match resource {
@@ -384,16 +384,4 @@ fn polymorphism(target: &Target, body: &EnumerateBody<'_>) -> Result<Polymorphis
         }
         mode => Ok(mode.unwrap_or_default()),
     }
-}
-
-/// virt-who asks the version 1 namespace first and logs an error unless this code comes back
-/// (`clients.md` part 5 item 13).
-fn quiet_virt_who(mut fault: Fault, body: &EnumerateBody<'_>) -> Fault {
-    if let Some(error) = fault.cim_error.as_mut()
-        && error.status == crate::cim::CimStatus::InvalidNamespace.code()
-        && body.filter.as_ref().is_some_and(is_wql)
-    {
-        error.error_code = code::ENUMERATE_CANNOT_PROCESS_FILTER;
-    }
-    fault
 }
