@@ -266,6 +266,22 @@ impl VolumeManager for DirectoryPools {
         })
     }
 
+    fn delete_volume<'a>(&'a self, pool: &'a str, name: &'a str) -> BoxFuture<'a, Result<(), BackendError>> {
+        Box::pin(async move {
+            const STEP: &str = "delete the volume";
+            let directory = self.pool(pool)?.definition.path.clone();
+            let file = directory.join(name);
+            on_thread(STEP, &CancellationToken::new(), move |_| {
+                // Held until the name is gone, so that no hypervisor begins to use it meanwhile.
+                let _lock = copy::open_locked(STEP, &file)?;
+                copy::remove_file(STEP, &file)?;
+                copy::sync_directory(STEP, &directory)
+            })
+            .await
+            .map_err(|error| error.on_disk(name))
+        })
+    }
+
     fn recover<'a>(
         &'a self,
         request: &'a VolumeSnapshotRequest,

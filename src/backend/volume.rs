@@ -90,6 +90,13 @@ pub trait VolumeManager: Send + Sync + 'static {
         control: &'a StepControl,
     ) -> BoxFuture<'a, Result<VolumeReport, BackendError>>;
 
+    /// Deletes a volume, whose name is that of its report.
+    ///
+    /// # Errors
+    /// A [`BackendError`]; [`Cause::InUse`](super::Cause::InUse) when another process has the volume open, and
+    /// [`Cause::FileNotFound`](super::Cause::FileNotFound) when there is none.
+    fn delete_volume<'a>(&'a self, pool: &'a str, name: &'a str) -> BoxFuture<'a, Result<(), BackendError>>;
+
     /// Finishes (`Some`) or undoes (`None`) a copy that a stop of the server interrupted after it wrote `journal`.
     ///
     /// # Errors

@@ -210,7 +210,16 @@ fn embedded<'a>(
     }
 }
 
-/// Reads an element whose children are properties.
+/// Reads the element of an instance, as Put and Create carry it; what the properties are, its class tells.
+///
+/// # Errors
+/// [`ArgumentError`].
+pub fn decode_instance(fragment: &Fragment<'_>) -> Result<RawInstance, ArgumentError> {
+    let (_, element) = fragment.open()?;
+    raw_instance(fragment, &element, 0)
+}
+
+/// Reads an element whose children are properties. What is in the namespace of WS-CIM itself (`cim:Location`) is none.
 fn raw_instance(fragment: &Fragment<'_>, element: &Element<'_>, depth: usize) -> Result<RawInstance, ArgumentError> {
     if depth > MAX_EMBEDDED {
         return Err(ArgumentError::NestedTooDeep);
@@ -221,6 +230,9 @@ fn raw_instance(fragment: &Fragment<'_>, element: &Element<'_>, depth: usize) ->
     while let Some(child) = reader.next_child()? {
         let name = PropertyName::new(child.local());
         let fragment = reader.fragment(&child)?;
+        if child.name().ns == Ns::Cim {
+            continue;
+        }
         let value = raw_value(&fragment, &child, depth)?;
         match properties.iter_mut().find(|property| property.name == name) {
             None => properties.push(RawProperty { name, value }),

@@ -7,6 +7,6 @@ mod decode;
 mod encode;
 mod resource_uri;
 
-pub use decode::{ArgumentError, decode_argument, decode_reference, object_path};
+pub use decode::{ArgumentError, decode_argument, decode_instance, decode_reference, object_path};
 pub use encode::{InstanceWriter, write_reference};
 pub use resource_uri::{ClassSelection, ResourceUri, UriFamily, UriStyle};

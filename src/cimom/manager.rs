@@ -12,8 +12,8 @@ use super::{CallContext, InstanceStream, MethodArguments, MethodResult, Provider
 /// Namespaces, classes and the providers behind them.
 #[derive(Debug)]
 pub struct ObjectManager {
-    schema: Arc<Schema>,
-    registry: ProviderRegistry,
+    pub(super) schema: Arc<Schema>,
+    pub(super) registry: ProviderRegistry,
 }
 
 /// Why keys do not lead to one instance.

@@ -7,6 +7,7 @@ mod indication;
 mod manager;
 mod provider;
 mod registry;
+mod write;
 
 pub use crate::access::Principal;
 pub use context::CallContext;
@@ -16,5 +17,6 @@ pub use indication::{
 pub use manager::{AssociationFilter, LookupError, ObjectManager, Polymorphism};
 pub use provider::{
     AssociationProvider, BoxFuture, InstanceProvider, InstanceStream, MethodArguments, MethodProvider, MethodResult,
+    Representation, WriteProvider,
 };
 pub use registry::ProviderRegistry;

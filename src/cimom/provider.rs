@@ -10,7 +10,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::cim::{CimError, CimInstance, CimValue, ClassDeclaration, MethodDeclaration, ObjectPath, PropertyName};
+use crate::cim::{
+    CimError, CimInstance, CimStatus, CimValue, ClassDeclaration, MethodDeclaration, ObjectPath, PropertyName,
+};
 
 use super::CallContext;
 
@@ -80,6 +82,64 @@ pub trait MethodProvider: Send + Sync {
         method: &'a MethodDeclaration,
         arguments: MethodArguments,
     ) -> BoxFuture<'a, Result<MethodResult, CimError>>;
+}
+
+/// An instance as a client wrote it, typed by its class.
+#[derive(Clone, Debug)]
+pub struct Representation {
+    /// The values. Those of other properties than `names` mean nothing.
+    pub instance: CimInstance,
+    /// The properties that were given; to [`WriteProvider::modify`], those of them that are to change.
+    pub names: Vec<PropertyName>,
+}
+
+/// Changes, makes and deletes the instances of one or more classes (`ModifyInstance`, `CreateInstance` and
+/// `DeleteInstance` of DSP0223). What a class does not have is refused with `CIM_ERR_NOT_SUPPORTED`.
+///
+/// No operation leaves anything half done: it is carried out when it answers, or it has changed nothing.
+pub trait WriteProvider: Send + Sync {
+    /// Gives properties of `target`, an instance of exactly `class` that exists, new values. No key is among them.
+    ///
+    /// A property that cannot be changed, or not to that value, is `CIM_ERR_INVALID_PARAMETER`.
+    fn modify<'a>(
+        &'a self,
+        _cx: &'a CallContext,
+        class: &'a Arc<ClassDeclaration>,
+        _target: &'a ObjectPath,
+        _changes: Representation,
+    ) -> BoxFuture<'a, Result<(), CimError>> {
+        refuse("changed", class)
+    }
+
+    /// Makes an instance of `class` and answers its path.
+    fn create<'a>(
+        &'a self,
+        _cx: &'a CallContext,
+        class: &'a Arc<ClassDeclaration>,
+        _given: Representation,
+    ) -> BoxFuture<'a, Result<ObjectPath, CimError>> {
+        refuse("created", class)
+    }
+
+    /// Deletes `target`, an instance of exactly `class` that exists.
+    fn delete<'a>(
+        &'a self,
+        _cx: &'a CallContext,
+        class: &'a Arc<ClassDeclaration>,
+        _target: &'a ObjectPath,
+    ) -> BoxFuture<'a, Result<(), CimError>> {
+        refuse("deleted", class)
+    }
+}
+
+fn refuse<'a, T: Send + 'a>(
+    what: &'static str,
+    class: &'a Arc<ClassDeclaration>,
+) -> BoxFuture<'a, Result<T, CimError>> {
+    Box::pin(async move {
+        let reason = format!("instances of class {} cannot be {what} by clients", class.name());
+        Err(CimError::new(CimStatus::NotSupported, reason))
+    })
 }
 
 /// The input arguments of a method, typed as declared. An argument that was left out is not there;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::cim::{ClassDeclaration, ClassName};
 
-use super::{AssociationProvider, InstanceProvider, MethodProvider};
+use super::{AssociationProvider, InstanceProvider, MethodProvider, WriteProvider};
 
 /// The providers, filled by `app` at start and read-only afterwards.
 #[derive(Default)]
@@ -18,6 +18,7 @@ struct Entry {
     instances: Option<Arc<dyn InstanceProvider>>,
     associations: Option<Arc<dyn AssociationProvider>>,
     methods: Option<Arc<dyn MethodProvider>>,
+    writes: Option<Arc<dyn WriteProvider>>,
 }
 
 impl ProviderRegistry {
@@ -44,6 +45,11 @@ impl ProviderRegistry {
         self.entry(namespace, class).methods = Some(provider);
     }
 
+    /// Registers the provider that changes, makes and deletes instances of a class.
+    pub fn write(&mut self, namespace: &str, class: &str, provider: Arc<dyn WriteProvider>) {
+        self.entry(namespace, class).writes = Some(provider);
+    }
+
     pub(super) fn instances_of(&self, class: &ClassDeclaration) -> Option<&Arc<dyn InstanceProvider>> {
         self.find(class)?.instances.as_ref()
     }
@@ -56,6 +62,10 @@ impl ProviderRegistry {
     pub(super) fn methods_of(&self, class: &ClassDeclaration) -> Option<&Arc<dyn MethodProvider>> {
         let own = self.find(class).and_then(|entry| entry.methods.as_ref());
         own.or_else(|| class.ancestors().find_map(|class| self.find(class)?.methods.as_ref()))
+    }
+
+    pub(super) fn writes_of(&self, class: &ClassDeclaration) -> Option<&Arc<dyn WriteProvider>> {
+        self.find(class)?.writes.as_ref()
     }
 
     /// Classes with a provider that the schema does not have; `app` refuses to start then.

@@ -26,6 +26,8 @@ pub struct Profile {
     pub method: Method,
     /// A method that changes something, and how to undo it.
     pub change: Option<Change>,
+    /// A class whose instances WS-Transfer can change; without one it is tried with `cim.class`.
+    pub put: Option<Writable>,
     /// An instance that WS-Transfer can create.
     pub create: Option<Creation>,
     /// A method whose answer holds an embedded instance.
@@ -162,6 +164,18 @@ pub struct Change {
     pub undo_parameter: String,
     /// How a control character is written in a name inside `input`.
     pub control_character: Option<String>,
+}
+
+/// A class of the profile's namespace whose first instance can be changed by Put.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Writable {
+    /// The class.
+    pub class: String,
+    /// A property that can be written and is a string.
+    pub text_property: String,
+    /// A property that is a number.
+    pub number_property: String,
 }
 
 /// An instance that WS-Transfer can create, and delete again.
@@ -311,6 +325,17 @@ impl Profile {
                 undo_parameter: "AffectedSnapshot".to_owned(),
                 control_character: Some("&amp;#7;".to_owned()),
             }),
+            put: Some(Writable {
+                class: "Msvm_VirtualSystemSettingData".to_owned(),
+                text_property: "ElementName".to_owned(),
+                number_property: "UserSnapshotType".to_owned(),
+            }),
+            create: Some(Creation {
+                class: "Msvm_VirtualSystemCollection".to_owned(),
+                body: "<r:CollectionID>C0FFEE00-0000-4000-8000-000000000059</r:CollectionID>\
+                       <r:ElementName>wsnapd-conformance</r:ElementName>"
+                    .to_owned(),
+            }),
             embedded: Some(Embedded {
                 namespace: "root/Microsoft/Windows/Storage/SM".to_owned(),
                 class: "MSFT_SMStorageVolume".to_owned(),
@@ -343,6 +368,8 @@ impl Profile {
         if profile.cim == demo.cim && profile.method == demo.method {
             profile.change = profile.change.or(demo.change);
             profile.embedded = profile.embedded.or(demo.embedded);
+            profile.put = profile.put.or(demo.put);
+            profile.create = profile.create.or(demo.create);
         }
         Ok(profile)
     }

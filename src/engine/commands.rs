@@ -358,6 +358,14 @@ impl Engine {
         self.inner.create_volume_snapshot(request, user).await
     }
 
+    /// Deletes a volume that is a snapshot. The volume it was made of is no matter.
+    ///
+    /// # Errors
+    /// `NoSuchVolume`, `NotSupported` (it is no snapshot), `VolumeInUse`, `Busy`, `Backend`.
+    pub async fn delete_volume(&self, volume: Guid) -> Result<(), EngineError> {
+        self.inner.delete_volume(volume).await
+    }
+
     /// Ends a job and undoes what it did. `Done` when it has ended on return, else it is on the way.
     ///
     /// # Errors

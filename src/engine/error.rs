@@ -75,6 +75,9 @@ pub enum EngineError {
     /// 40304: the volume is a snapshot itself, is busy, or cannot be read.
     #[error("the volume cannot be snapshotted: {0}")]
     VolumeNotUsable(&'static str),
+    /// The volume cannot be deleted now.
+    #[error("the volume is in use: {0}")]
+    VolumeInUse(&'static str),
     /// 4097: the job has ended, is ending, or cannot be cancelled.
     #[error("the job cannot be cancelled now")]
     NotCancellable,

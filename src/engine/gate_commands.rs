@@ -325,6 +325,15 @@ impl Gate {
         self.run_if(user, Action::operator("create-volume-snapshot"), object, in_reach, work).await
     }
 
+    /// As [`super::Engine::delete_volume`], for administrators.
+    ///
+    /// # Errors
+    /// Those of the engine, `AccessDenied`, `AuditUnavailable`.
+    pub async fn delete_volume(&self, volume: Guid, user: &Principal) -> Result<(), EngineError> {
+        let object = Object::Element(ElementRef::Volume(volume));
+        self.run(user, Action::administrator("delete-volume"), object, self.engine.delete_volume(volume)).await
+    }
+
     /// As [`super::Engine::cancel_job`], for whoever may order such a job.
     ///
     /// # Errors

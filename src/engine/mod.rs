@@ -62,6 +62,7 @@ pub use model::{
 pub use options::EngineOptions;
 pub use reach::Reach;
 pub use reference_point::{ReferenceDisk, ReferencePoint, ReferencePointCollection};
+pub use report::Chain;
 pub use sqlite::SqliteStore;
 pub use store::{Change, Lease, Records, Store, StoreError};
 pub use view::View;

@@ -1,10 +1,10 @@
-//! Errors in the log.
+//! Errors in the log and in answers.
 
 use std::error::Error;
 use std::fmt;
 
 /// Shows an error with everything that lies behind it.
-pub(super) struct Chain<'e>(pub(super) &'e dyn Error);
+pub struct Chain<'e>(pub &'e dyn Error);
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

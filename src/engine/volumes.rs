@@ -114,6 +114,37 @@ impl Inner {
             .await
     }
 
+    /// Deletes a snapshot, its file first: a record without a file is forgotten at the next look at the pool, so a stop
+    /// of the server in between leaves nothing wrong.
+    pub(super) async fn delete_volume(&self, id: Guid) -> Result<(), EngineError> {
+        self.check_open()?;
+        let view = self.view();
+        let volume = view.volume(id).ok_or(EngineError::NoSuchVolume(id))?;
+        let pool = view.pool(volume.pool).ok_or(EngineError::NoSuchPool(volume.pool))?;
+        if volume.snapshot_of.is_none() && volume.usage != VolumeUsage::LocalReplica {
+            return Err(EngineError::NotSupported("deleting a volume that is no snapshot"));
+        }
+        if view.systems().any(|system| system.disks.iter().any(|disk| disk.path == volume.path)) {
+            return Err(EngineError::VolumeInUse("it is a disk of a virtual system"));
+        }
+        if view.jobs_of(id).any(|job| !job.state.is_final()) {
+            return Err(EngineError::Busy);
+        }
+        match self.volumes.delete_volume(&pool.name, &volume.file_name).await {
+            Ok(()) | Err(BackendError { cause: Cause::FileNotFound(_), .. }) => {}
+            Err(BackendError { cause: Cause::InUse(_), .. }) => {
+                return Err(EngineError::VolumeInUse("another process uses it"));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.ledger
+            .transact(|draft| {
+                draft.delete_volume(id);
+                Ok(())
+            })
+            .await
+    }
+
     /// Looks at pools and volumes, and at the state of every machine.
     pub(super) async fn refresh(&self) -> Result<(), EngineError> {
         self.refresh_volumes().await?;

@@ -4,7 +4,7 @@ use super::element::Element;
 use super::scope::Scope;
 use crate::cim::{CimError, CimStatus};
 use crate::cimom::MethodResult;
-use crate::engine::{EngineError, Outcome};
+use crate::engine::{Chain, EngineError, Outcome};
 
 /// Done.
 pub(super) const DONE: u32 = 0;
@@ -70,6 +70,30 @@ impl From<EngineError> for Refusal {
             }
         })
     }
+}
+
+/// The CIM error of an operation without return value: Put, Create and Delete.
+pub(super) fn operation_error(error: &EngineError) -> CimError {
+    use EngineError as E;
+    let status = match error {
+        E::NoSuchSystem(_)
+        | E::NoSuchSnapshot(_)
+        | E::NoSuchCollection(_)
+        | E::NoSuchSnapshotCollection(_)
+        | E::NoSuchReferencePoint(_)
+        | E::NoSuchReferencePointCollection(_)
+        | E::NoSuchVolume(_)
+        | E::NoSuchPool(_)
+        | E::NoSuchJob(_) => CimStatus::NotFound,
+        E::InvalidParameter { .. } => CimStatus::InvalidParameter,
+        E::AlreadyExists(_) => CimStatus::AlreadyExists,
+        E::AccessDenied(_) => CimStatus::AccessDenied,
+        E::NotSupported(_) => CimStatus::NotSupported,
+        E::QueueFull { .. } => CimStatus::ServerLimitsExceeded,
+        E::ShuttingDown => CimStatus::ServerIsShuttingDown,
+        _ => CimStatus::Failed,
+    };
+    CimError::new(status, Chain(error).to_string())
 }
 
 /// The answer to a refusal: a return value, or the fault.

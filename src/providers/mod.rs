@@ -44,6 +44,7 @@ mod snapshot_service;
 mod snapshot_settings;
 mod summary;
 mod switches;
+mod writes;
 
 pub use indications::Indications;
 pub use options::ProviderOptions;

@@ -1,8 +1,6 @@
 //! `ModifySystemSettings`: new names, notes and settings of machines and snapshots (`snapshot-semantics` §1, §2), and
 //! `ModifyResourceSettings`.
 
-use smol_str::SmolStr;
-
 use super::answers::{DONE, INVALID_PARAMETER, NOT_SUPPORTED, Refusal};
 use super::arguments::required;
 use super::device_settings::DeviceSettings;
@@ -12,7 +10,7 @@ use super::family::Family;
 use super::generated::{ModifyResourceSettingsInput, ModifySystemSettingsInput};
 use super::scope::Scope;
 use super::snapshot_settings::Given;
-use crate::cim::{CimValue, ClassName, ObjectPath};
+use crate::cim::{CimError, CimValue, ClassName, ObjectPath};
 use crate::cimom::{MethodArguments, MethodResult, Principal};
 use crate::engine::{ShutdownAction, StartupAction, SystemChange, UserSnapshotType};
 
@@ -28,11 +26,18 @@ pub(super) async fn modify_system_settings(
         .ok_or(Refusal::Code(INVALID_PARAMETER))?;
     let id = given.text("InstanceID").ok_or(Refusal::Code(INVALID_PARAMETER))?;
     let path = ObjectPath::relative(ClassName::from_static(SETTING_DATA)).with_key("InstanceID", id);
-    let name = given.text("ElementName").map(SmolStr::new);
     let engine = &scope.shared.engine;
     match Element::find(SETTING_DATA, &path, scope) {
-        Some(Element::Settings(system)) => engine.modify_system(system, system_change(&given, name)?, user).await?,
-        Some(Element::Snapshot(snapshot)) => engine.modify_snapshot(snapshot, name, given.notes(), user).await?,
+        Some(Element::Settings(system)) => {
+            let change = system_change(&given).map_err(|error| {
+                tracing::info!(%error, "settings were refused");
+                Refusal::Code(INVALID_PARAMETER)
+            })?;
+            engine.modify_system(system, change, user).await?;
+        }
+        Some(Element::Snapshot(snapshot)) => {
+            engine.modify_snapshot(snapshot, given.name(), given.notes(), user).await?;
+        }
         _ => return Err(Refusal::Code(INVALID_PARAMETER)),
     }
     Ok(MethodResult::returning(DONE))
@@ -58,9 +63,10 @@ pub(super) fn modify_resource_settings(scope: &Scope, arguments: MethodArguments
     Ok(MethodResult::returning(DONE).with("ResultingResourceSettings", CimValue::Array(resulting.into())))
 }
 
-fn system_change(given: &Given, name: Option<SmolStr>) -> Result<SystemChange, Refusal> {
+/// What the given settings change of a machine.
+pub(super) fn system_change(given: &Given) -> Result<SystemChange, CimError> {
     Ok(SystemChange {
-        name,
+        name: given.name(),
         notes: given.notes(),
         user_snapshot_type: choice(given, "UserSnapshotType", UserSnapshotType::from_number)?,
         incremental_backup: given.boolean("IncrementalBackupEnabled"),
@@ -70,6 +76,8 @@ fn system_change(given: &Given, name: Option<SmolStr>) -> Result<SystemChange, R
 }
 
 /// A given number as what it stands for; one that the value map only reserves is refused.
-fn choice<T>(given: &Given, name: &str, from_number: fn(u16) -> Option<T>) -> Result<Option<T>, Refusal> {
-    given.number(name).map(|number| required(from_number(number))).transpose()
+fn choice<T>(given: &Given, name: &str, from_number: fn(u16) -> Option<T>) -> Result<Option<T>, CimError> {
+    let Some(number) = given.number(name) else { return Ok(None) };
+    let refused = || CimError::invalid_parameter(format!("{name} cannot be {number}"));
+    from_number(number).map(Some).ok_or_else(refused)
 }

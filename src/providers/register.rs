@@ -29,9 +29,10 @@ use super::shutdown::{SHUTDOWN, ShutdownComponents, ShutdownMethods};
 use super::snapshot_outcome::SnapshotOutcomes;
 use super::snapshot_service::SnapshotService;
 use super::switches::{SWITCH, Switches};
+use super::writes::{CollectionWrites, SettingsWrites};
 use super::{links, services};
 use crate::cim::{CimError, CimStatus, Schema};
-use crate::cimom::{MethodProvider, ProviderRegistry};
+use crate::cimom::{MethodProvider, ProviderRegistry, WriteProvider};
 use crate::engine::{CollectionKind, Engine, Gate};
 
 /// The associations of both virtualization namespaces.
@@ -130,6 +131,10 @@ impl<'r> Namespace<'r> {
         self.registry.method(self.name, class, Arc::new(provider));
     }
 
+    fn writes(&mut self, class: &'static str, provider: impl WriteProvider + 'static) {
+        self.registry.write(self.name, class, Arc::new(provider));
+    }
+
     fn associations(&mut self, all: &'static [&'static Association]) -> Result<(), CimError> {
         for association in all {
             let class = self.shared.class(association.class)?;
@@ -146,11 +151,15 @@ impl<'r> Namespace<'r> {
         self.family(COMPUTER_SYSTEM, ComputerSystems::new(shared.class(COMPUTER_SYSTEM)?, host)?);
         self.methods(COMPUTER_SYSTEM, ComputerSystemMethods { shared: Arc::clone(&shared) });
         self.family(SETTING_DATA, SettingData::new(shared.class(SETTING_DATA)?)?);
+        self.writes(SETTING_DATA, SettingsWrites { shared: Arc::clone(&shared) });
         self.family(JOB, Jobs::new(shared.class(JOB)?, shared.engine.job_retention())?);
         self.methods(JOB, JobMethods { shared: Arc::clone(&shared) });
         let (machines, groups) = (CollectionKind::Machines, CollectionKind::Collections);
         self.family(SYSTEM_COLLECTION, Collections::new(shared.class(SYSTEM_COLLECTION)?, machines)?);
         self.family(MANAGEMENT_COLLECTION, Collections::new(shared.class(MANAGEMENT_COLLECTION)?, groups)?);
+        for (class, kind) in [(SYSTEM_COLLECTION, machines), (MANAGEMENT_COLLECTION, groups)] {
+            self.writes(class, CollectionWrites { shared: Arc::clone(&shared), kind });
+        }
         self.family(SNAPSHOT_COLLECTION, SnapshotCollections::new(shared.class(SNAPSHOT_COLLECTION)?)?);
         self.family(REFERENCE_POINT, ReferencePoints::new(shared.class(REFERENCE_POINT)?)?);
         let point_collections = ReferencePointCollections::new(shared.class(REFERENCE_POINT_COLLECTION)?)?;

@@ -1,7 +1,10 @@
 //! Embedded instances as method arguments, and `SnapshotSettings` in particular (`snapshot-semantics` §3).
 
+use smol_str::SmolStr;
+
 use super::answers::{INVALID_PARAMETER, Refusal};
 use crate::cim::{CimError, CimInstance, CimValue, NamespaceSchema, RawInstance, RawValue, embedded};
+use crate::cimom::Representation;
 use crate::engine::{ConsistencyLevel, GuestBackupType, SnapshotSettings};
 
 /// An embedded instance together with what was really given in it.
@@ -38,6 +41,22 @@ impl Given {
         let given = raw.properties.into_iter().filter(|property| property.value != RawValue::Null);
         let names = given.map(|property| property.name).collect();
         Self::checked(instance, names).map(Some).map_err(|error| refused(&error))
+    }
+
+    /// What a client wrote with Put or Create, if it is about these properties and none of them is null.
+    pub(super) fn of(representation: Representation, writable: &[&str]) -> Result<Self, CimError> {
+        let Representation { instance, names } = representation;
+        let class = instance.class().name();
+        for name in &names {
+            if !writable.iter().any(|writable| *name == *writable) {
+                let reason = format!("{name} of class {class} is not written this way; {} are", writable.join(", "));
+                return Err(CimError::invalid_parameter(reason));
+            }
+            if *instance.get(name.as_str()) == CimValue::Null {
+                return Err(CimError::invalid_parameter(format!("{name} of class {class} cannot be null")));
+            }
+        }
+        Ok(Self { instance, names })
     }
 
     /// Checks each given number against its value map.
@@ -84,6 +103,11 @@ impl Given {
             CimValue::String(text) => Some(text),
             _ => None,
         }
+    }
+
+    /// The given display name.
+    pub(super) fn name(&self) -> Option<SmolStr> {
+        self.text("ElementName").map(SmolStr::new)
     }
 
     /// Given texts; none when the list was left out.

@@ -104,6 +104,12 @@ pub mod code {
     pub const PARAMETER_TYPE_MISMATCH: u32 = 0x8033_8054;
     /// A parameter does not exist.
     pub const INVALID_PARAMETER_NAME: u32 = 0x8033_8055;
+    /// A representation has a value that cannot be taken.
+    pub const INVALID_VALUES: u32 = 0x8033_8056;
+    /// A representation lacks a value.
+    pub const MISSING_VALUES: u32 = 0x8033_8057;
+    /// A representation is in the namespace of something else.
+    pub const INVALID_NAMESPACE: u32 = 0x8033_8058;
     /// A property does not exist.
     pub const INVALID_XML_FRAGMENT: u32 = 0x8033_8059;
     /// No key selector.

@@ -165,12 +165,15 @@ pub mod detail {
     pub const INVALID_FORMAT: &str = "InvalidFormat";
     pub const INVALID_FRAGMENT: &str = "InvalidFragment";
     pub const INVALID_NAME: &str = "InvalidName";
+    pub const INVALID_NAMESPACE: &str = "InvalidNamespace";
     pub const INVALID_RESOURCE_URI: &str = "InvalidResourceURI";
     pub const INVALID_TIMEOUT: &str = "InvalidTimeout";
     pub const INVALID_VALUE: &str = "InvalidValue";
+    pub const INVALID_VALUES: &str = "InvalidValues";
     pub const LOCALE: &str = "Locale";
     pub const MAX_ENVELOPE_SIZE_EXCEEDED: &str = "MaxEnvelopeSizeExceeded";
     pub const MINIMUM_ENVELOPE_LIMIT: &str = "MinimumEnvelopeLimit";
+    pub const MISSING_VALUES: &str = "MissingValues";
     pub const NOT_SUPPORTED: &str = "NotSupported";
     pub const OPTION_LIMIT: &str = "OptionLimit";
     pub const SELECTOR_LIMIT: &str = "SelectorLimit";

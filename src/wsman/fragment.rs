@@ -1,9 +1,9 @@
-//! Fragment-level Get: XPath level 1 on one instance (`ws-management.md` §6.8).
+//! Fragment-level Get and Put: XPath level 1 on one instance (`ws-management.md` §6.8).
 
-use crate::binding::InstanceWriter;
-use crate::cim::{CimInstance, CimType};
-use crate::soap::{Fault, FragmentTransfer, Subcode, code};
-use crate::xml::{Ns, Writer};
+use crate::binding::{InstanceWriter, decode_instance};
+use crate::cim::{CimInstance, CimType, ClassDeclaration, PropertyName, RawValue};
+use crate::soap::{Fault, FragmentTransfer, Subcode, code, detail};
+use crate::xml::{Fragment, Ns, Writer};
 
 use super::service::Answer;
 use super::xpath::{Found, Path, Tail, XPATH, is_xpath};
@@ -66,6 +66,62 @@ impl FragmentPath {
     }
 }
 
+/// What a fragment Put gives the property that its path leads to.
+pub(super) struct NewValue {
+    pub(super) value: RawValue,
+    /// Which item of the array it is for; from zero.
+    pub(super) item: Option<usize>,
+}
+
+impl FragmentPath {
+    /// The property that a Put writes, which is all of it or an item of its array.
+    pub(super) fn written(&self, class: &ClassDeclaration) -> Result<PropertyName, Fault> {
+        let [step] = self.path.steps.as_slice() else {
+            return Err(cannot_process(format!(
+                "\"{}\" leads below a property, where nothing can be put.",
+                self.expression
+            )));
+        };
+        if let Tail::Attribute(name) = &self.path.tail {
+            return Err(cannot_process(format!("The attribute {name} cannot be put.")));
+        }
+        match class.property(&step.name) {
+            Some(property) => Ok(property.name.clone()),
+            None => Err(cannot_process(format!("Class {} has no property {}.", class.name(), step.name))),
+        }
+    }
+
+    /// What the `w:XmlFragment` of a Put gives that property.
+    pub(super) fn new_value(&self, property: &PropertyName, body: Option<&Fragment<'_>>) -> Result<NewValue, Fault> {
+        let position = self.path.steps.first().and_then(|step| step.position);
+        let item = position.map(|position| position.saturating_sub(1));
+        let unusable = |error: &dyn std::fmt::Display| invalid(format!("The fragment cannot be read: {error}."));
+        let body = body.ok_or_else(|| invalid("The body is empty; it has to hold w:XmlFragment.".to_owned()))?;
+        let (mut reader, element) = body.open().map_err(|error| unusable(&error))?;
+        if !element.is(Ns::Wsman, "XmlFragment") {
+            return Err(invalid(format!("The body holds {} instead of w:XmlFragment.", element.local())));
+        }
+        if element.is_nil() {
+            return Ok(NewValue { value: RawValue::Null, item });
+        }
+        if self.path.tail == Tail::Text {
+            let text = reader.text_content().map_err(|error| unusable(&error))?;
+            return Ok(NewValue { value: RawValue::Text(text.into_owned()), item });
+        }
+        let mut given = decode_instance(body).map_err(|error| unusable(&error))?.properties;
+        match (given.pop(), given.is_empty()) {
+            (Some(only), true) if only.name == *property => Ok(NewValue { value: only.value, item }),
+            _ => Err(invalid(format!("The fragment has to hold {property} and nothing else."))),
+        }
+    }
+}
+
+fn invalid(reason: String) -> Fault {
+    Fault::new(Subcode::InvalidRepresentation)
+        .detail(detail::INVALID_FRAGMENT, code::INVALID_XML_FRAGMENT)
+        .reason(reason)
+}
+
 /// What was found, in `w:XmlFragment`, with the declarations the elements were under.
 fn wrap(found: &[Found<'_>]) -> String {
     let mut w = Writer::with_capacity(1024);
@@ -93,6 +149,6 @@ fn wrap(found: &[Found<'_>]) -> String {
     w.finish()
 }
 
-fn cannot_process(reason: String) -> Fault {
+pub(super) fn cannot_process(reason: String) -> Fault {
     Fault::new(Subcode::FragmentCannotProcessFilter).reason(reason)
 }

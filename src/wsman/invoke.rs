@@ -36,15 +36,7 @@ impl Service {
             .ok_or_else(|| from_cim(&CimError::method_not_found(real_class.name().as_str(), name)))?;
         let arguments = arguments(method, request.body)?;
         let call = self.manager.invoke(&target.cx, &real_class, &path, method, arguments);
-        let result = match tokio::time::timeout(request.timeout, call).await {
-            Ok(result) => result.map_err(|error| from_cim(&error))?,
-            Err(_) => {
-                return Err(Fault::new(Subcode::TimedOut).reason(format!(
-                    "Method {name} did not answer within {} ms; work that was recorded goes on.",
-                    request.timeout.as_millis()
-                )));
-            }
-        };
+        let result = request.within(name, call).await?.map_err(|error| from_cim(&error))?;
         answer(request, &target, &real_class, method, &result)
     }
 

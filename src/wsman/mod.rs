@@ -15,6 +15,7 @@ mod filter;
 mod fragment;
 mod identify;
 mod invoke;
+mod modify;
 mod options;
 mod request;
 mod service;

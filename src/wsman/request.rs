@@ -1,8 +1,10 @@
 //! The headers judged in the order of `ws-management.md` §4, steps 6 to 8.
 
 use std::borrow::Cow;
+use std::future::Future;
 use std::time::Duration;
 
+use crate::cim::CimError;
 use crate::cimom::Principal;
 use crate::soap::{ANONYMOUS, Endpoint, Envelope, Fault, Headers, LanguageHeader, Subcode, code, detail};
 use crate::time::{DurationError, Timestamp, parse_xs_duration};
@@ -72,6 +74,20 @@ impl<'e, 'a> Request<'e, 'a> {
     /// Reference parameters of ReplyTo, which come back as headers.
     pub(super) fn reply_parameters(&self) -> &[Fragment<'a>] {
         self.headers.reply_to.as_ref().map_or(&[], |to| &to.reference_parameters)
+    }
+
+    /// Waits for `work`, which is called `what`, for the time that the client gives.
+    pub(super) async fn within<T>(
+        &self,
+        what: &str,
+        work: impl Future<Output = Result<T, CimError>>,
+    ) -> Result<Result<T, CimError>, Fault> {
+        tokio::time::timeout(self.timeout, work).await.map_err(|_| {
+            Fault::new(Subcode::TimedOut).reason(format!(
+                "{what} did not answer within {} ms; work that was recorded goes on.",
+                self.timeout.as_millis()
+            ))
+        })
     }
 
     /// The fault for an answer that does not fit (R6.2-2).

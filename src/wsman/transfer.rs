@@ -1,6 +1,7 @@
-//! WS-Transfer: Get, whole or a fragment; Put, Create and Delete are not offered yet.
+//! WS-Transfer Get, whole or a fragment.
 
 use crate::binding::{InstanceWriter, UriFamily};
+use crate::cim::CimInstance;
 use crate::cimom::LookupError;
 use crate::soap::{Fault, Subcode, code, detail};
 use crate::xml::Writer;
@@ -9,7 +10,7 @@ use super::fault::from_lookup;
 use super::fragment::FragmentPath;
 use super::request::Request;
 use super::service::{Answer, Service};
-use super::target::{Resource, Target, action_mismatch};
+use super::target::{Resource, Target};
 
 impl Service {
     /// Get (`ws-management.md` §6.2), or Get of a fragment (§6.8).
@@ -26,27 +27,25 @@ impl Service {
         let class = target.class()?;
         let instance =
             self.manager.find(&target.cx, class, &target.path(class)).map_err(|error| get_fault(target, &error))?;
-        let writer = InstanceWriter { style: &target.style, precise_arrays: request.precise_arrays };
-        match &request.headers.fragment_transfer {
-            None => {
-                let mut w = Writer::with_capacity(4096);
-                writer.instance(&mut w, &instance);
-                Ok(Answer::body(w.finish()))
-            }
-            Some(header) => FragmentPath::parse(header)?.answer(&writer, &instance),
-        }
+        let fragment = request.headers.fragment_transfer.as_ref().map(FragmentPath::parse).transpose()?;
+        represent(request, target, &instance, fragment.as_ref())
     }
+}
 
-    /// Put, Create and Delete: the resource is checked, then the documented fault.
-    pub(super) fn refuse_transfer(&self, request: &Request<'_, '_>) -> Result<Answer, Fault> {
-        let target = match self.target(request)? {
-            Resource::Configuration(resource) => return Err(self.refuse_configuration(request, resource)),
-            other => other.into_cim()?,
-        };
-        let class = target.class()?;
-        let operation = request.action.rsplit('/').next().unwrap_or_default();
-        Err(action_mismatch(format!("{operation} is not supported for class {}.", class.name())))
+/// The answer that shows an instance, or the fragment of it that was asked for.
+pub(super) fn represent(
+    request: &Request<'_, '_>,
+    target: &Target,
+    instance: &CimInstance,
+    fragment: Option<&FragmentPath>,
+) -> Result<Answer, Fault> {
+    let writer = InstanceWriter { style: &target.style, precise_arrays: request.precise_arrays };
+    if let Some(path) = fragment {
+        return path.answer(&writer, instance);
     }
+    let mut w = Writer::with_capacity(4096);
+    writer.instance(&mut w, instance);
+    Ok(Answer::body(w.finish()))
 }
 
 /// Get without any key has a code of its own on a WMI URI (`ws-management.md` §3.3 rule 5).

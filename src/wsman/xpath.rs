@@ -34,7 +34,7 @@ pub(super) struct Step {
     /// The local name.
     pub(super) name: String,
     /// Which of the children of that name; one-based.
-    position: Option<usize>,
+    pub(super) position: Option<usize>,
 }
 
 /// What a path gives of the elements it leads to.

@@ -410,6 +410,10 @@ impl VolumeManager for HeldList {
         self.pools.copy_snapshot(request, control)
     }
 
+    fn delete_volume<'a>(&'a self, pool: &'a str, name: &'a str) -> BoxFuture<'a, Result<(), BackendError>> {
+        self.pools.delete_volume(pool, name)
+    }
+
     fn recover<'a>(
         &'a self,
         request: &'a VolumeSnapshotRequest,

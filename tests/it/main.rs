@@ -89,6 +89,8 @@ mod storage_provider;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod transfer;
+#[cfg(test)]
 mod transport;
 #[cfg(test)]
 mod tree;

@@ -102,6 +102,11 @@ impl VolumeManager for Scripted {
         Box::pin(async { Err(BackendError::new("copy the volume", cause).on_disk("vol1")) })
     }
 
+    fn delete_volume<'a>(&'a self, _pool: &'a str, name: &'a str) -> BoxFuture<'a, Result<(), BackendError>> {
+        let cause = Cause::InUse(format!("{name} is locked by another process"));
+        Box::pin(async { Err(BackendError::new("delete the volume", cause)) })
+    }
+
     fn recover<'a>(
         &'a self,
         _request: &'a VolumeSnapshotRequest,

@@ -30,7 +30,7 @@ pub(crate) const STORAGE: &str = "root/Microsoft/Windows/Storage/SM";
 pub(crate) struct TestServer {
     pub(crate) engine: Arc<Engine>,
     pub(crate) manager: Arc<ObjectManager>,
-    pub(crate) service: Service,
+    pub(crate) service: Arc<Service>,
     pub(crate) principal: Principal,
     pub(crate) clock: Arc<ManualClock>,
     directory: TempDir,
@@ -90,7 +90,7 @@ impl TestServer {
         let manager = Arc::new(ObjectManager::new(schema, registry));
         let options =
             ServiceOptions { machine: HOST.into(), configuration: configuration(), ..ServiceOptions::default() };
-        let service = Service::new(Arc::clone(&manager), Arc::<ManualClock>::clone(&clock), ids, options);
+        let service = Arc::new(Service::new(Arc::clone(&manager), Arc::<ManualClock>::clone(&clock), ids, options));
         Self { engine, manager, service, principal: Principal::local("admin"), clock, directory }
     }
 

@@ -130,7 +130,7 @@ fn clock() -> Arc<ManualClock> {
     Arc::new(ManualClock::new("2026-11-20T23:43:45Z".parse().unwrap()))
 }
 
-fn write_user(path: &Path, name: &str, password: &str) {
+pub(super) fn write_user(path: &Path, name: &str, password: &str) {
     let mut users = UsersFile::default();
     users.set(User::new(name, hash_password(password.as_bytes()).unwrap()).unwrap());
     users.save(path).unwrap();

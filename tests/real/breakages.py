@@ -242,6 +242,9 @@ def other_media_type(exchange):
 
 
 PULL = "http://schemas.dmtf.org/wbem/wsman/1/wsman/Pull"
+PUT = "http://schemas.xmlsoap.org/ws/2004/09/transfer/Put<"
+CREATE = "http://schemas.xmlsoap.org/ws/2004/09/transfer/Create<"
+DELETE = "http://schemas.xmlsoap.org/ws/2004/09/transfer/Delete<"
 PROFILES = "<wsmid:SecurityProfiles><wsmid:SecurityProfileName>x</wsmid:SecurityProfileName></wsmid:SecurityProfiles>"
 GET = "http://schemas.xmlsoap.org/ws/2004/09/transfer/Get<"
 NIL_ESTIMATE = (
@@ -276,6 +279,11 @@ BREAKAGES = [
     ("an answer does not say its language", in_answer(' xml:lang="en-US"', "", count=1), "C043"),
     ("MustComply is not looked at", in_request(' MustComply="true"', ""), "C046"),
     ("too many options have another detail", in_answer("/OptionLimit", "/SelectorLimit"), "C048"),
+    ("a wrong representation is a wrong parameter", in_answer("x:InvalidRepresentation", "w:InvalidParameter", PUT), "C054 C055"),
+    ("Put answers another value", in_answer("<p:ElementName>", "<p:ElementName>other ", PUT), "C056"),
+    ("Delete of nothing is another fault", in_answer("a:DestinationUnreachable", "a:EndpointUnavailable", DELETE), "C057"),
+    ("Create of what is there is another fault", in_answer("w:AlreadyExists", "w:Concurrency", CREATE), "C058"),
+    ("what was created has another name", in_answer("x:ResourceCreated", "x:Created", CREATE), "C057 C058 C059"),
     ("fragments have another wrapper", in_answer("w:XmlFragment", "w:Fragment", GET), "C060 C062"),
     ("a fragment header needs no mark", in_request("<w:FragmentTransfer>", '<w:FragmentTransfer s:mustUnderstand="true">'), "C063"),
     ("a path from the root is taken", in_request(">/ElementName<", ">ElementName<"), "C064"),

@@ -10,6 +10,10 @@ MACHINE_SERVICES = [
     ("CIM_VirtualSystemSnapshotService", CLUSTER),
 ]
 
+#: Seconds in which 95 of 100 answers come while long work goes on. The promise is 0.05 on an idle machine, which the
+#: benchmarks measure; here a wall clock shows the noise of the neighbours too.
+ANSWERED = 0.5
+
 
 def only(found, what):
     """The one element of a list."""

@@ -57,6 +57,14 @@ def require(holds, message):
         raise Broken(message)
 
 
+def is_bare(raw):
+    """Whether a disk has no layers, by what lies there and by what is known."""
+    try:
+        return not raw.overlays()
+    except AssertionError:
+        return False  # A merge is at work, and the two differ.
+
+
 @dataclass
 class Operation:
     """What a client has asked for and does not know the end of yet."""
@@ -474,6 +482,10 @@ class Rounds:
         """Tags as known, and clean. Guests are stopped for it, through the monitor that is not the server's."""
         for machine in self.machines:
             tags = sorted(guest.tag_of(snapshot) for snapshot in machine.snapshots)
+            if not tags:
+                # The job that merges them begins a moment after the one that made it necessary has ended.
+                raw = machine.guest.disks[1]
+                guest.eventually(f"{machine.name} has no snapshot and no layer", lambda raw=raw: is_bare(raw), 60)
             monitor = None
             if machine.state == RUNNING:
                 monitor = machine.guest.monitor()
@@ -482,8 +494,6 @@ class Rounds:
                 # It writes everything it has in mind, so that the file is whole while it stands still.
                 monitor.execute("stop")
             try:
-                layers = machine.guest.disks[1].overlays()
-                require(tags or not layers, f"{machine.name} has no snapshot and the layers {layers}")
                 for disk in machine.guest.disks:
                     found = sorted(tag.upper() for tag in disk.tags())
                     require(found == tags, f"{disk.path.name} has the tags {found}, known {tags}")

@@ -11,8 +11,6 @@ import wsman
 from wsman import V2
 
 MB = 1 << 20
-#: What every answer may take while a copy job runs.
-LIMIT = 0.050
 #: Noisy neighbours spoil a round; one of these must be good.
 ROUNDS = 3
 
@@ -87,7 +85,7 @@ class LongJobs(unittest.TestCase):
         return taken, times
 
     def test_answers_while_a_copy_runs(self):
-        """Identify, Get and CreateSnapshot on another machine answer within 50 ms."""
+        """Identify, Get and CreateSnapshot on another machine do not wait for it."""
         lines = []
         for _ in range(ROUNDS):
             taken, times = self.round()
@@ -98,7 +96,7 @@ class LongJobs(unittest.TestCase):
                     f"    copy of {taken:.1f} s, {name} × {len(values)}: median {median * 1000:.1f} ms, "
                     f"95 % {high * 1000:.1f} ms, max {most * 1000:.1f} ms"
                 )
-                good &= len(values) >= 4 and high <= LIMIT
+                good &= len(values) >= 4 and high <= house.ANSWERED
             if good:
                 print("", *lines, sep="\n")
                 return

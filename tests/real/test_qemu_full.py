@@ -148,7 +148,7 @@ class Large(unittest.TestCase):
         self.assertIn("8", ends)
 
     def test_answers_while_memory_is_written(self):
-        """Identify, Get, and CreateSnapshot of another machine within 50 ms."""
+        """Identify, Get, and CreateSnapshot of another machine do not wait for it; benches/live.py measures the 50 ms."""
         lines = []
         for _ in range(ROUNDS):
             times = self.measured()
@@ -156,7 +156,7 @@ class Large(unittest.TestCase):
             for name, values in times.items():
                 ordered = sorted(values)
                 high = ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))]
-                good &= len(values) >= 2 and high <= 0.050
+                good &= len(values) >= 2 and high <= house.ANSWERED
                 lines.append(
                     f"    {name} × {len(values)}: median {statistics.median(ordered) * 1000:.1f} ms, "
                     f"95 % {high * 1000:.1f} ms, max {ordered[-1] * 1000:.1f} ms"

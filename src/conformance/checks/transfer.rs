@@ -3,7 +3,7 @@
 use super::super::case::{Case, Checked, Stop};
 use super::super::message::{CONFIG, Message, TRANSFER, XPATH, escaped};
 use super::super::row::{Row, rows};
-use super::super::subject::Found;
+use super::super::subject::{EPR_TOO, Found};
 use crate::conformance::answer::Answer;
 use crate::xml::Ns;
 
@@ -82,9 +82,20 @@ async fn get_changes_nothing(case: &mut Case) -> Checked {
     Ok(())
 }
 
+/// What Put is tried with: an instance, a property of it that is a text and one that is a number.
+async fn writable(case: &Case) -> Result<(Found, String, String), Stop> {
+    let Some(put) = case.subject.profile.put.clone() else {
+        let cim = &case.subject.profile.cim;
+        return Ok((case.first()?, cim.text_property.clone(), cim.number_property.clone()));
+    };
+    let list = Message::list(case.subject.class_uri(&put.class), 10, EPR_TOO);
+    let first = case.subject.found(&list).await.into_iter().next();
+    let first = first.ok_or_else(|| Stop::Fail(format!("class {} has no instance", put.class)))?;
+    Ok((first, put.text_property, put.number_property))
+}
+
 async fn put_wrong(case: &mut Case) -> Checked {
-    let first = case.first()?;
-    let number = case.subject.profile.cim.number_property.clone();
+    let (first, _, number) = writable(case).await?;
     let foreign = format!("<r:{0} xmlns:r=\"urn:wsnapd:conformance\"/>", first.node.local);
     let value = representation(&first, &format!("<r:{number}>abc</r:{number}>"));
     let unknown = representation(&first, "<r:NoSuchProperty>1</r:NoSuchProperty>");
@@ -97,7 +108,7 @@ async fn put_wrong(case: &mut Case) -> Checked {
 }
 
 async fn put_key(case: &mut Case) -> Checked {
-    let first = case.first()?;
+    let (first, _, _) = writable(case).await?;
     let key = first.selectors.iter().map(|(name, _)| name.clone()).rfind(|name| !name.starts_with("__"));
     let key = key.unwrap_or_default();
     let body = representation(&first, &format!("<r:{key}>C0FFEE00-0000-4000-8000-000000000000</r:{key}>"));
@@ -109,17 +120,32 @@ async fn put_key(case: &mut Case) -> Checked {
 }
 
 async fn put_answer(case: &mut Case) -> Checked {
-    let first = case.first()?;
-    let name = case.subject.profile.cim.text_property.clone();
-    let value = escaped(first.property(&name));
-    let body = representation(&first, &format!("<r:{name}>{value}</r:{name}>"));
-    let answer = case.offered(&transfer(&first, "Put", &body)).await?;
-    let same = answer.body().is_none_or(|body| escaped(body.text_at(&name)) == value);
-    case.that(same, "the representation with the value that was put, or an empty body")
+    let (first, name, _) = writable(case).await?;
+    let old = escaped(first.property(&name));
+    for value in [format!("{old} &amp;c"), old] {
+        let body = representation(&first, &format!("<r:{name}>{value}</r:{name}>"));
+        let answer = case.offered(&transfer(&first, "Put", &body)).await?;
+        let same = answer.body().is_none_or(|body| escaped(body.text_at(&name)) == value);
+        case.that(same, "the representation with the value that was put, or an empty body")?;
+        let now = case.ok(&first.get()).await?;
+        let kept = now.body().is_some_and(|body| escaped(body.text_at(&name)) == value);
+        case.that(kept, "the value that was put")?;
+    }
+    Ok(())
 }
 
 async fn delete_missing(case: &mut Case) -> Checked {
-    let message = case.get_missing()?.with(|message| message.action = Some(format!("{TRANSFER}/Delete")));
+    let message = if case.subject.profile.create.is_some() {
+        let (found, body) = creatable(case)?;
+        let answer = case.send(&create(&found, &body)).await?;
+        case.offered_or(&answer)?;
+        let delete = transfer(&made(case, &answer)?, "Delete", "");
+        let deleted = case.ok(&delete).await?;
+        case.that(deleted.body().is_none(), "an empty body")?;
+        delete
+    } else {
+        case.get_missing()?.with(|message| message.action = Some(format!("{TRANSFER}/Delete")))
+    };
     let answer = case.send(&message).await?;
     case.offered_or(&answer)?;
     case.is_fault(&answer, "a:DestinationUnreachable", None)

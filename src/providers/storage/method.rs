@@ -1,14 +1,16 @@
-//! The methods of the namespace: `CreateSnapshot` of a volume, and the rest, which this host does not offer.
+//! The methods of the namespace: `CreateSnapshot` of a volume, and the rest, which this host does not offer. Delete of
+//! volumes.
 
 use std::sync::Arc;
 
 use smol_str::SmolStr;
 
 use crate::cim::{CimError, CimStatus, CimValue, ClassDeclaration, MethodDeclaration, ObjectPath};
-use crate::cimom::{BoxFuture, CallContext, MethodArguments, MethodProvider, MethodResult};
+use crate::cimom::{BoxFuture, CallContext, MethodArguments, MethodProvider, MethodResult, WriteProvider};
 use crate::engine::{CreateVolumeSnapshot, VolumeOutcome};
 use crate::time::Guid;
 
+use super::super::answers::operation_error;
 use super::extended_status::{Refusal, code};
 use super::instance::Storage;
 use super::object::{Object, ObjectClass};
@@ -33,7 +35,7 @@ impl Methods {
         method: &MethodDeclaration,
         mut arguments: MethodArguments,
     ) -> Result<MethodResult, CimError> {
-        let source = self.target_volume(target)?;
+        let source = target_volume(target, &self.storage.host)?;
         let (name, target_pool) = match (element_name(&mut arguments), self.target_pool(&mut arguments)) {
             (Ok(name), Ok(pool)) => (name, pool),
             (Err(refusal), _) | (_, Err(refusal)) => return self.refused(method, &refusal),
@@ -52,14 +54,6 @@ impl Methods {
                 tracing::warn!(volume = %source, code = refusal.code, %error, cause = refusal.details(), "Volume snapshot refused");
                 self.refused(method, &refusal)
             }
-        }
-    }
-
-    /// The volume the method was called on, which the object manager has found a moment ago.
-    fn target_volume(&self, target: &ObjectPath) -> Result<Guid, CimError> {
-        match Object::named(ObjectClass::Volume, target, &self.storage.host) {
-            Some(Object::Volume(id)) => Ok(id),
-            _ => Err(CimError::new(CimStatus::NotFound, "the path names no storage volume")),
         }
     }
 
@@ -102,6 +96,34 @@ impl MethodProvider for Methods {
             } else {
                 self.refused(method, &Refusal::not_supported(method.name.as_str()))
             }
+        })
+    }
+}
+
+/// The volume of an operation, which the object manager has found a moment ago.
+fn target_volume(target: &ObjectPath, host: &str) -> Result<Guid, CimError> {
+    match Object::named(ObjectClass::Volume, target, host) {
+        Some(Object::Volume(id)) => Ok(id),
+        _ => Err(CimError::new(CimStatus::NotFound, "the path names no storage volume")),
+    }
+}
+
+/// Delete of a volume that is a snapshot.
+pub(super) struct VolumeWrites {
+    pub(super) storage: Arc<Storage>,
+}
+
+impl WriteProvider for VolumeWrites {
+    fn delete<'a>(
+        &'a self,
+        cx: &'a CallContext,
+        _: &'a Arc<ClassDeclaration>,
+        target: &'a ObjectPath,
+    ) -> BoxFuture<'a, Result<(), CimError>> {
+        Box::pin(async move {
+            let volume = target_volume(target, &self.storage.host)?;
+            let deleted = self.storage.engine.delete_volume(volume, &cx.principal).await;
+            deleted.map_err(|error| operation_error(&error))
         })
     }
 }

@@ -10,7 +10,7 @@ use crate::engine::{Engine, Gate};
 
 use super::association::{Association, Links};
 use super::instance::{Objects, Storage};
-use super::method::Methods;
+use super::method::{Methods, VolumeWrites};
 use super::object::{NAMESPACE, ObjectClass};
 
 /// The class of error details.
@@ -37,6 +37,8 @@ pub fn register(
             registry.method(NAMESPACE, kind.name(), Arc::<Methods>::clone(&methods));
         }
     }
+    let writes = VolumeWrites { storage: Arc::clone(&storage) };
+    registry.write(NAMESPACE, ObjectClass::Volume.name(), Arc::new(writes));
     for association in Association::ALL {
         let links = Links::new(&storage, association, &class(schema, association.name())?)?;
         registry.association(NAMESPACE, association.name(), Arc::new(links));
