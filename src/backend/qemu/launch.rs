@@ -276,6 +276,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_card_is_connected_to_its_bridge_or_to_nothing() {
+        let mac = "52:54:00:AB:00:01".parse().unwrap();
+        let card =
+            |bridge: Option<&str>| NetworkDefinition { name: "lan".to_owned(), mac, bridge: bridge.map(str::to_owned) };
+        assert_eq!(network_card(1, &card(None)), "virtio-net-pci,id=nic1,mac=52:54:00:ab:00:01,romfile=");
+        let connected = network_card(0, &card(Some("br0")));
+        assert_eq!(connected, "virtio-net-pci,netdev=net0,id=nic0,mac=52:54:00:ab:00:01,romfile=");
+    }
+
+    #[test]
     fn a_path_cannot_break_out_of_its_place() {
         let disk = LaunchDisk {
             name: "a,b".to_owned(),
