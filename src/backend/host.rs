@@ -3,8 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use crate::time::Guid;
+use crate::time::{Guid, Timestamp};
+
+/// How long what was read of the usage is told: counting processes takes long on a full host.
+const USAGE_LASTS: Duration = Duration::from_secs(1);
 
 /// A processor package of the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,9 +42,10 @@ pub struct HostUsage {
 }
 
 /// Knows the host, from the files in which Linux describes it. What a file does not tell is `None`.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct HostInspector {
     root: PathBuf,
+    usage: Mutex<Option<(Timestamp, HostUsage)>>,
     /// The identity of the hardware, or where that is not readable, of the installation of the system.
     pub uuid: Option<Guid>,
     /// Who made the hardware.
@@ -85,12 +91,25 @@ impl HostInspector {
             total_swap: memory.bytes("SwapTotal"),
             processors: processors(root),
             root: root.to_owned(),
+            usage: Mutex::default(),
         }
     }
 
-    /// What is used now.
+    /// What is used at a time that is now, or was within the last second.
     #[must_use]
-    pub fn usage(&self) -> HostUsage {
+    pub fn usage(&self, now: Timestamp) -> HostUsage {
+        let mut last = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, usage)) = *last
+            && (now - at).abs().to_std().is_ok_and(|age| age < USAGE_LASTS)
+        {
+            return usage;
+        }
+        let usage = self.read_usage();
+        *last = Some((now, usage));
+        usage
+    }
+
+    fn read_usage(&self) -> HostUsage {
         let memory = Numbers::of_memory(&self.root);
         HostUsage {
             available_memory: memory.bytes("MemAvailable"),
@@ -219,7 +238,12 @@ mod tests {
         assert_eq!((first.current_mhz, first.max_mhz), (Some(2100), Some(2100)));
         let usage = HostUsage { available_memory: Some(1 << 20), free_swap: None, processes: Some(1) };
         // `sys` is no process, and neither is `cpuinfo`.
-        assert_eq!(host.usage(), usage);
+        let now = Timestamp::default();
+        assert_eq!(host.usage(now), usage);
+        write(root, "proc/18/stat", "");
+        assert_eq!(host.usage(now), usage);
+        let later = HostUsage { processes: Some(2), ..usage };
+        assert_eq!(host.usage(now + USAGE_LASTS), later);
     }
 
     #[test]

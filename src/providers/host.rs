@@ -233,7 +233,7 @@ fn operating_system(builder: InstanceBuilder, options: &ProviderOptions) -> Inst
 }
 
 fn used(builder: InstanceBuilder, options: &ProviderOptions, now: Timestamp) -> InstanceBuilder {
-    let usage = options.host.usage();
+    let usage = options.host.usage(now);
     let free = || Some(usage.available_memory?.saturating_add(usage.free_swap?));
     builder
         .set("FreePhysicalMemory", kilobytes(usage.available_memory))
