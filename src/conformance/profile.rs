@@ -184,7 +184,8 @@ pub struct Writable {
 pub struct Creation {
     /// The class.
     pub class: String,
-    /// The properties, with the prefix `r`; the keys decide that a second one is the same.
+    /// The properties, with the prefix `r`; the keys decide that a second one is the same. `{name}` stands for the name
+    /// of what is made, which begins one of its properties, `{id}` for a new GUID.
     pub body: String,
 }
 
@@ -332,9 +333,7 @@ impl Profile {
             }),
             create: Some(Creation {
                 class: "Msvm_VirtualSystemCollection".to_owned(),
-                body: "<r:CollectionID>C0FFEE00-0000-4000-8000-000000000059</r:CollectionID>\
-                       <r:ElementName>wsnapd-conformance</r:ElementName>"
-                    .to_owned(),
+                body: "<r:CollectionID>{id}</r:CollectionID><r:ElementName>{name}</r:ElementName>".to_owned(),
             }),
             embedded: Some(Embedded {
                 namespace: "root/Microsoft/Windows/Storage/SM".to_owned(),

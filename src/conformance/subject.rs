@@ -11,7 +11,7 @@ use crate::soap::ANONYMOUS;
 use crate::time::IdSource;
 
 use super::answer::Answer;
-use super::message::{CONFIG, Message, WQL, escaped, filter, selector};
+use super::message::{CONFIG, Message, TRANSFER, WQL, escaped, filter, selector};
 use super::node::Node;
 use super::profile::{Account, Profile};
 
@@ -78,6 +78,11 @@ impl Found {
     /// Get of it.
     pub(super) fn get(&self) -> Message {
         Message::get(&self.resource).select(self.selector_xml())
+    }
+
+    /// Another operation of WS-Transfer on it.
+    pub(super) fn transfer(&self, operation: &str, body: &str) -> Message {
+        self.get().with(|message| message.action = Some(format!("{TRANSFER}/{operation}"))).body(body)
     }
 
     /// A method of it.
@@ -236,6 +241,24 @@ impl Subject {
 
     /// Takes away everything the suite made; gives what could not be taken away.
     pub(super) async fn clean(&self) -> Vec<String> {
+        let mut left = self.clean_changes().await;
+        left.extend(self.clean_created().await);
+        left
+    }
+
+    /// What Create made.
+    async fn clean_created(&self) -> Vec<String> {
+        let Some(create) = &self.profile.create else { return Vec::new() };
+        let list = Message::list(self.class_uri(&create.class), 1000, EPR_TOO);
+        let is_ours = |found: &&Found| found.node.children.iter().any(|property| property.text.starts_with(MARK));
+        for left in self.found(&list).await.iter().filter(is_ours) {
+            self.quiet(&left.transfer("Delete", "")).await;
+        }
+        self.found(&list).await.iter().filter(is_ours).map(|left| format!("{:?}", left.selectors)).collect()
+    }
+
+    /// What the method of `change` made.
+    async fn clean_changes(&self) -> Vec<String> {
         let (Some(change), Some(service)) = (&self.profile.change, &self.service) else { return Vec::new() };
         let query = self.query(&change.find.replace("{name}", MARK));
         for _ in 0..CLEANING_ROUNDS {

@@ -281,7 +281,7 @@ BREAKAGES = [
     ("too many options have another detail", in_answer("/OptionLimit", "/SelectorLimit"), "C048"),
     ("a wrong representation is a wrong parameter", in_answer("x:InvalidRepresentation", "w:InvalidParameter", PUT), "C054 C055"),
     ("Put answers another value", in_answer("<p:ElementName>", "<p:ElementName>other ", PUT), "C056"),
-    ("Delete of nothing is another fault", in_answer("a:DestinationUnreachable", "a:EndpointUnavailable", DELETE), "C057"),
+    ("Delete of nothing is another fault", in_answer("a:DestinationUnreachable", "a:EndpointUnavailable", DELETE), "C006 C057"),
     ("Create of what is there is another fault", in_answer("w:AlreadyExists", "w:Concurrency", CREATE), "C058"),
     ("what was created has another name", in_answer("x:ResourceCreated", "x:Created", CREATE), "C057 C058 C059"),
     ("fragments have another wrapper", in_answer("w:XmlFragment", "w:Fragment", GET), "C060 C062"),

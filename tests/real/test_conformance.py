@@ -160,7 +160,7 @@ for _ in $(seq 300); do (exec 3<> /dev/tcp/127.0.0.1/5986) 2>/dev/null && break;
         environment["PATH"] = f"{environment['PATH']}:/usr/sbin:/sbin"
         command = ["unshare", "--net", "bash", "-c", script]
         done = subprocess.run(
-            command, cwd=work, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=180, env=environment
+            command, cwd=work, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600, env=environment
         )
         said = done.stdout + done.stderr + (work / "demo.log").read_text()
         self.assertEqual(0, done.returncode, said)

@@ -3,7 +3,7 @@
 use super::super::case::{Case, Checked, Stop};
 use super::super::message::{CONFIG, Message, TRANSFER, XPATH, escaped};
 use super::super::row::{Row, rows};
-use super::super::subject::{EPR_TOO, Found};
+use super::super::subject::{EPR_TOO, Found, MARK};
 use crate::conformance::answer::Answer;
 use crate::xml::Ns;
 
@@ -25,11 +25,6 @@ pub(super) static ROWS: &[Row] = rows! {
     "C064", "MS-WSMV", "a fragment path from the root is refused" => fragment_root;
 };
 
-/// A request with the same target and another transfer action.
-fn transfer(found: &Found, operation: &str, body: &str) -> Message {
-    found.get().with(|message| message.action = Some(format!("{TRANSFER}/{operation}"))).body(body)
-}
-
 /// An instance element of the first instance's class.
 fn representation(found: &Found, properties: &str) -> String {
     format!("<r:{0} xmlns:r=\"{1}\">{properties}</r:{0}>", found.node.local, escaped(&found.resource))
@@ -38,7 +33,7 @@ fn representation(found: &Found, properties: &str) -> String {
 async fn not_all_operations(case: &mut Case) -> Checked {
     let service = case.service()?;
     let body = representation(&service, "");
-    let answer = case.send(&transfer(&service, "Put", &body)).await?;
+    let answer = case.send(&service.transfer("Put", &body)).await?;
     let offered = answer.status == 200 && !answer.is_fault();
     case.that(offered || answer.has_fault("a:ActionNotSupported", None), "the fault a:ActionNotSupported")
 }
@@ -100,7 +95,7 @@ async fn put_wrong(case: &mut Case) -> Checked {
     let value = representation(&first, &format!("<r:{number}>abc</r:{number}>"));
     let unknown = representation(&first, "<r:NoSuchProperty>1</r:NoSuchProperty>");
     for body in [value, unknown, foreign] {
-        let answer = case.send(&transfer(&first, "Put", &body)).await?;
+        let answer = case.send(&first.transfer("Put", &body)).await?;
         case.offered_or(&answer)?;
         case.is_fault(&answer, "x:InvalidRepresentation", None)?;
     }
@@ -112,7 +107,7 @@ async fn put_key(case: &mut Case) -> Checked {
     let key = first.selectors.iter().map(|(name, _)| name.clone()).rfind(|name| !name.starts_with("__"));
     let key = key.unwrap_or_default();
     let body = representation(&first, &format!("<r:{key}>C0FFEE00-0000-4000-8000-000000000000</r:{key}>"));
-    let answer = case.send(&transfer(&first, "Put", &body)).await?;
+    let answer = case.send(&first.transfer("Put", &body)).await?;
     case.offered_or(&answer)?;
     case.is_fault(&answer, "x:InvalidRepresentation", None)?;
     case.ok(&first.get()).await?;
@@ -122,16 +117,18 @@ async fn put_key(case: &mut Case) -> Checked {
 async fn put_answer(case: &mut Case) -> Checked {
     let (first, name, _) = writable(case).await?;
     let old = escaped(first.property(&name));
-    for value in [format!("{old} &amp;c"), old] {
-        let body = representation(&first, &format!("<r:{name}>{value}</r:{name}>"));
-        let answer = case.offered(&transfer(&first, "Put", &body)).await?;
-        let same = answer.body().is_none_or(|body| escaped(body.text_at(&name)) == value);
-        case.that(same, "the representation with the value that was put, or an empty body")?;
-        let now = case.ok(&first.get()).await?;
-        let kept = now.body().is_some_and(|body| escaped(body.text_at(&name)) == value);
-        case.that(kept, "the value that was put")?;
-    }
-    Ok(())
+    let new = format!("{old} &amp;c");
+    let put = |value: &str| first.transfer("Put", &representation(&first, &format!("<r:{name}>{value}</r:{name}>")));
+    let answer = case.send(&put(&new)).await?;
+    case.offered_or(&answer)?;
+    let now = case.ok(&first.get()).await?;
+    // Whatever came of it, the old value is put back.
+    case.ok(&put(&old)).await?;
+    let shown = answer.status == 200 && answer.body().is_none_or(|body| escaped(body.text_at(&name)) == new);
+    case.that(shown, "the representation with the value that was put, or an empty body")?;
+    case.that(now.body().is_some_and(|body| escaped(body.text_at(&name)) == new), "the value that was put")?;
+    let now = case.ok(&first.get()).await?;
+    case.that(now.body().is_some_and(|body| escaped(body.text_at(&name)) == old), "the old value again")
 }
 
 async fn delete_missing(case: &mut Case) -> Checked {
@@ -139,7 +136,7 @@ async fn delete_missing(case: &mut Case) -> Checked {
         let (found, body) = creatable(case)?;
         let answer = case.send(&create(&found, &body)).await?;
         case.offered_or(&answer)?;
-        let delete = transfer(&made(case, &answer)?, "Delete", "");
+        let delete = made(case, &answer)?.transfer("Delete", "");
         let deleted = case.ok(&delete).await?;
         case.that(deleted.body().is_none(), "an empty body")?;
         delete
@@ -165,7 +162,7 @@ async fn create_existing(case: &mut Case) -> Checked {
     case.offered_or(&answer)?;
     let first = made(case, &answer)?;
     let again = case.send(&create(&found, &body)).await?;
-    let undone = case.send(&transfer(&first, "Delete", "")).await?;
+    let undone = case.send(&first.transfer("Delete", "")).await?;
     case.that(again.has_fault("w:AlreadyExists", None), "the fault w:AlreadyExists for the second Create")?;
     case.that(!undone.is_fault(), "that what was made can be deleted")
 }
@@ -176,7 +173,7 @@ async fn create_reference(case: &mut Case) -> Checked {
     case.offered_or(&answer)?;
     let first = made(case, &answer)?;
     case.ok(&first.get()).await?;
-    case.ok(&transfer(&first, "Delete", "")).await?;
+    case.ok(&first.transfer("Delete", "")).await?;
     Ok(())
 }
 
@@ -190,7 +187,9 @@ fn creatable(case: &Case) -> Result<(Found, String), Stop> {
         return Ok((first, body));
     };
     let resource = case.subject.class_uri(&create.class);
-    let body = format!("<r:{0} xmlns:r=\"{1}\">{2}</r:{0}>", create.class, escaped(&resource), create.body);
+    let id = case.subject.new_id();
+    let body = create.body.replace("{id}", id.trim_start_matches("uuid:")).replace("{name}", MARK);
+    let body = format!("<r:{0} xmlns:r=\"{1}\">{body}</r:{0}>", create.class, escaped(&resource));
     Ok((Found { resource, ..Found::default() }, body))
 }
 
