@@ -10,12 +10,17 @@ use wsnapd::cim::{
 };
 use wsnapd::cimom::{
     BoxFuture, CallContext, InstanceProvider, InstanceStream, MethodArguments, MethodProvider, MethodResult,
-    ObjectManager, Principal, ProviderRegistry,
+    ObjectManager, Principal, ProviderRegistry, Representation, WriteProvider,
 };
 use wsnapd::soap::Envelope;
-use wsnapd::time::{ManualClock, SequentialIds, Timestamp};
+use wsnapd::time::{Clock, ManualClock, SequentialIds, Timestamp};
+use wsnapd::transport::{self, auth::decoders};
 use wsnapd::wsman::{Encoding, Service, ServiceOptions};
 use wsnapd::xml::{Event, Reader, ReaderOptions, Writer};
+
+// Found from wherever this file is included.
+#[path = "events.rs"]
+mod events;
 
 /// An oracle.
 pub type Oracle = fn(&str);
@@ -23,6 +28,38 @@ pub type Oracle = fn(&str);
 /// Every oracle with its name, which is also that of its directory in `fixtures/fuzz`.
 pub const ALL: [(&str, Oracle); 6] =
     [("cimxml", cimxml), ("envelope", envelope), ("mof", mof), ("request", request), ("wql", wql), ("xml", xml)];
+
+/// An oracle for any bytes.
+pub type BytesOracle = fn(&[u8]);
+
+/// The oracles for bytes that clients send before they have logged on, in the same way.
+pub const BYTES: [(&str, BytesOracle); 5] =
+    [("certificate", certificate), ("credssp", credssp), ("multipart", multipart), ("ntlm", ntlm), ("spnego", spnego)];
+
+/// The names in a client certificate: reading them ends.
+pub fn certificate(bytes: &[u8]) {
+    let _ = decoders::certificate(bytes);
+}
+
+/// Messages of CredSSP: what is read is written and read alike.
+pub fn credssp(bytes: &[u8]) {
+    assert!(decoders::credssp(bytes).is_some(), "{bytes:02x?}");
+}
+
+/// Sealed bodies, by both kinds of seals: reading them ends.
+pub fn multipart(bytes: &[u8]) {
+    let _ = transport::reads_sealed(bytes) | transport::reads_sealed_by_tls(bytes);
+}
+
+/// Messages of NTLM: no proof is right.
+pub fn ntlm(bytes: &[u8]) {
+    let _ = decoders::ntlm(bytes);
+}
+
+/// Tokens of SPNEGO: reading them ends.
+pub fn spnego(bytes: &[u8]) {
+    let _ = decoders::spnego(bytes);
+}
 
 /// A schema with a property of every type.
 const MOF: &str = r#"
@@ -32,6 +69,8 @@ const MOF: &str = r#"
     Qualifier Out : boolean = false, Scope(parameter), Flavor(DisableOverride);
     Qualifier EmbeddedInstance : string = null, Scope(property, parameter, method);
     class T_Base { [Key] string InstanceID; };
+    Qualifier Indication : boolean = false, Scope(class), Flavor(DisableOverride);
+    [Indication] class T_Event { [EmbeddedInstance("T_All")] string SourceInstance; string Words[]; };
     class T_All : T_Base {
         boolean ABoolean; uint8 AUint8; sint8 ASint8; uint16 AUint16; sint16 ASint16; uint32 AUint32; sint32 ASint32;
         uint64 AUint64; sint64 ASint64; real32 AReal32; real64 AReal64; char16 AChar16; string AString;
@@ -180,21 +219,35 @@ pub fn envelope(text: &str) {
 
 /// A whole exchange: whatever comes in, what goes out is an envelope.
 pub fn request(text: &str) {
+    // Time runs by itself, so that nothing is waited for.
     static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
-        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime with a timer")
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_time().start_paused(true).build().expect("a runtime with a timer")
     });
+    static CLOCK: LazyLock<Arc<ManualClock>> = LazyLock::new(|| Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH)));
     static SERVICE: LazyLock<Service> = LazyLock::new(|| {
         let mut registry = ProviderRegistry::new();
         registry.instance("root/test", "T_Base", Arc::new(Fixed));
         registry.instance("root/test", "T_All", Arc::new(Fixed));
         registry.method("root/test", "T_All", Arc::new(Fixed));
+        registry.write("root/test", "T_All", Arc::new(Fixed));
         let manager = Arc::new(ObjectManager::new(Arc::clone(&SCHEMA), registry));
-        let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
-        Service::new(manager, clock, Arc::new(SequentialIds::default()), ServiceOptions::default())
+        let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&CLOCK);
+        let ids = Arc::new(SequentialIds::default());
+        let event = namespace().class("T_Event").expect("the schema of the oracles has its indication");
+        let eventing = events::hub(event, Arc::clone(&clock), Arc::<SequentialIds>::clone(&ids));
+        let options = ServiceOptions { default_namespace: "root/test".into(), ..ServiceOptions::default() };
+        Service::new(manager, clock, ids, options).with_eventing(eventing)
     });
     let principal = Principal::local("fuzz");
     for encoding in [Encoding::Utf8, Encoding::Utf16] {
-        let outbound = RUNTIME.block_on(SERVICE.handle(&principal, text, encoding));
+        let outbound = RUNTIME.block_on(async {
+            let outbound = SERVICE.handle(&principal, text, encoding).await;
+            // What it has opened expires, so that nothing piles up.
+            CLOCK.advance(chrono::Duration::days(2));
+            SERVICE.sweep();
+            outbound
+        });
         let answer = Envelope::parse(&outbound.body);
         assert!(answer.is_ok(), "{answer:?} in {} to {text:?}", outbound.body);
     }
@@ -207,6 +260,39 @@ impl InstanceProvider for Fixed {
     fn enumerate(&self, _cx: &CallContext, wanted: &Arc<ClassDeclaration>) -> Result<InstanceStream, CimError> {
         let found: Vec<_> = if wanted.name() == class().name() { instances() } else { Vec::new() };
         Ok(Box::new(found.into_iter().map(Ok)))
+    }
+}
+
+/// It takes every change, and forgets it.
+impl WriteProvider for Fixed {
+    fn modify<'a>(
+        &'a self,
+        _cx: &'a CallContext,
+        _class: &'a Arc<ClassDeclaration>,
+        _target: &'a ObjectPath,
+        changes: Representation,
+    ) -> BoxFuture<'a, Result<(), CimError>> {
+        // Whatever was given is of its type.
+        assert!(changes.names.iter().all(|name| class().property(name.as_str()).is_some()));
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn create<'a>(
+        &'a self,
+        cx: &'a CallContext,
+        _class: &'a Arc<ClassDeclaration>,
+        given: Representation,
+    ) -> BoxFuture<'a, Result<ObjectPath, CimError>> {
+        Box::pin(std::future::ready(Ok(given.instance.path(&cx.namespace))))
+    }
+
+    fn delete<'a>(
+        &'a self,
+        _cx: &'a CallContext,
+        _class: &'a Arc<ClassDeclaration>,
+        _target: &'a ObjectPath,
+    ) -> BoxFuture<'a, Result<(), CimError>> {
+        Box::pin(std::future::ready(Ok(())))
     }
 }
 

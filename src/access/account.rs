@@ -99,6 +99,10 @@ pub enum Scheme {
     Basic,
     /// NTLM, under Negotiate or by itself.
     Ntlm,
+    /// CredSSP.
+    CredSsp,
+    /// A client certificate.
+    Certificate,
     /// Not at all: the server itself.
     Local,
 }
@@ -110,6 +114,8 @@ impl Scheme {
         match self {
             Self::Basic => "basic",
             Self::Ntlm => "ntlm",
+            Self::CredSsp => "credssp",
+            Self::Certificate => "certificate",
             Self::Local => "local",
         }
     }

@@ -121,14 +121,14 @@ pub struct CertificateInfo {
 }
 
 impl CertificateInfo {
-    /// Reads the first certificate of a PEM file.
+    /// Reads the first certificate of a PEM file, or the one of a DER file.
     ///
     /// # Errors
     /// A [`CertificateError`] when there is none.
     pub fn read(path: &Path) -> Result<Self, CertificateError> {
         let text = fs::read(path).map_err(|error| CertificateError::Read(path.to_owned(), error))?;
         let malformed = || CertificateError::Malformed(path.to_owned());
-        let der = CertificateDer::from_pem_slice(&text).map_err(|_| malformed())?;
+        let der = CertificateDer::from_pem_slice(&text).unwrap_or_else(|_| CertificateDer::from(text));
         let (_, certificate) = X509Certificate::from_der(&der).map_err(|_| malformed())?;
         let names = certificate
             .subject_alternative_name()

@@ -21,10 +21,11 @@ use crate::config::{AuditConfig, ChannelBinding, Config, LogonConfig, Protocol};
 use crate::engine::{Engine, EngineOptions, JournalLimits, SqliteStore};
 use crate::providers::{self, Indications, ProviderOptions};
 use crate::time::{Clock, Guid, IdSource};
-use crate::transport::auth::{ChannelBindingPolicy, LogonLimits, NegotiatePolicy, PasswordKeeper};
-use crate::transport::{AuthPolicy, Limits, Listener, Server, TlsError, TlsIdentity};
+use crate::transport::auth::{ChannelBindingPolicy, CredSspPolicy, LogonLimits, NegotiatePolicy, PasswordKeeper};
+use crate::transport::{AuthPolicy, ClientAuthorities, Limits, Listener, Server, TlsError, TlsIdentity, TlsSettings};
 use crate::wsman::{
     self, ConfigurationView, Eventing, EventingOptions, EventingParts, Identity, ListenerView, Service, ServiceOptions,
+    Thumbprint,
 };
 
 use super::audit::AuditFile;
@@ -44,6 +45,7 @@ pub struct Running {
     addresses: Vec<(Protocol, SocketAddr)>,
     certificate: PathBuf,
     tls: Option<Arc<TlsIdentity>>,
+    thumbprint: Thumbprint,
     audit: Option<Arc<AuditFile>>,
     engine: Arc<Engine>,
     service: Arc<Service>,
@@ -80,16 +82,20 @@ impl Running {
         let limits_of_logons = logon_limits(&config.logon);
         let users = PasswordKeeper::start(config.users_file.clone(), limits_of_logons, Arc::clone(&trail))?;
         let engine = engine(&mut config, &machine, trail).await?;
-        let view = configuration_view(&config, &addresses, &machine, &certificate)?;
+        let thumbprint = Thumbprint::default();
+        if let Some(tls) = &tls {
+            thumbprint.set(tls.thumbprint());
+        }
+        let view = configuration_view(&config, &addresses, &machine, &thumbprint);
         let service = Arc::new(service(&config, &engine, &machine, view, &users)?);
         service.start_eventing();
-        let auth = auth(&config, users, &machine);
+        let auth = auth(&config, users, &machine, tls.as_ref());
         let stop = CancellationToken::new();
         let server = Server::new(Arc::clone(&service), auth, limits(&config));
         let token = stop.clone();
         let server = tokio::spawn(async move { server.serve(listeners, token).await });
         let sweeper = tokio::spawn(sweep(Arc::clone(&service), Arc::clone(&engine), stop.clone()));
-        Ok(Self { addresses, certificate, tls, audit, engine, service, stop, server, sweeper })
+        Ok(Self { addresses, certificate, tls, thumbprint, audit, engine, service, stop, server, sweeper })
     }
 
     /// The URL of the first listener of a protocol.
@@ -120,7 +126,20 @@ impl Running {
     /// # Errors
     /// When it cannot be used; the old one stays.
     pub(super) fn reload(&self) -> Result<(), TlsError> {
-        self.tls.as_ref().map_or(Ok(()), |tls| tls.reload())
+        let Some(tls) = &self.tls else { return Ok(()) };
+        tls.reload()?;
+        self.thumbprint.set(tls.thumbprint());
+        Ok(())
+    }
+
+    /// The thumbprint that the configuration resources show.
+    pub(super) fn thumbprint(&self) -> Arc<String> {
+        self.thumbprint.get()
+    }
+
+    /// What of HTTPS is read from files.
+    pub(super) fn tls_files(&self) -> Vec<PathBuf> {
+        self.tls.as_ref().map(|tls| tls.files()).unwrap_or_default()
     }
 
     /// Opens the audit trail again.
@@ -156,7 +175,8 @@ fn tls(config: &Config) -> Result<(PathBuf, Option<Arc<TlsIdentity>>), AppError>
         Some((certificate, key)) => CertificateFiles { certificate: certificate.clone(), key: key.clone() },
         None => CertificateFiles::below(&config.data_dir),
     };
-    if !config.listeners.iter().any(|listener| listener.protocol == Protocol::Https) {
+    // CredSSP has TLS inside of plain HTTP too.
+    if !config.service.credssp && config.listeners.iter().all(|listener| listener.protocol == Protocol::Http) {
         return Ok((files.certificate, None));
     }
     let now = SystemClock.now();
@@ -169,8 +189,13 @@ fn tls(config: &Config) -> Result<(PathBuf, Option<Arc<TlsIdentity>>), AppError>
     if info.not_after < now + Duration::from_secs(30 * 86_400) {
         warn!(until = %info.not_after, "The certificate ends soon or has ended; `wsnapd cert renew` makes a new one");
     }
-    let identity = TlsIdentity::load(&files.certificate, &files.key)?;
-    Ok((files.certificate, Some(identity)))
+    let clients = config.tls.client_ca.clone().map(|authorities| ClientAuthorities {
+        authorities,
+        revoked: config.tls.client_crl.clone(),
+        required: config.tls.client_required,
+    });
+    let settings = TlsSettings { tls12: config.tls.tls12, clients, ..TlsSettings::new(&files.certificate, &files.key) };
+    Ok((files.certificate, Some(TlsIdentity::open(settings)?)))
 }
 
 /// The names for the own certificate: the configured ones and all that lead here.
@@ -194,16 +219,28 @@ impl CertificateFiles {
 }
 
 /// The schemes that are configured.
-fn auth(config: &Config, users: PasswordKeeper, machine: &str) -> AuthPolicy {
+fn auth(config: &Config, users: PasswordKeeper, machine: &str, tls: Option<&Arc<TlsIdentity>>) -> AuthPolicy {
     let channel_binding = match config.service.channel_binding {
         ChannelBinding::None => ChannelBindingPolicy::None,
         ChannelBinding::Relaxed => ChannelBindingPolicy::Relaxed,
         ChannelBinding::Strict => ChannelBindingPolicy::Strict,
     };
-    let negotiate =
-        config.service.negotiate.then(|| NegotiatePolicy::new(machine, Arc::new(SystemClock), channel_binding));
+    let negotiate = NegotiatePolicy::new(machine, Arc::new(SystemClock), channel_binding);
+    let credssp = tls.filter(|_| config.service.credssp).map(|identity| CredSspPolicy {
+        negotiate: negotiate.clone(),
+        identity: Arc::clone(identity),
+        oldest_version: config.logon.credssp_oldest_version,
+    });
+    let negotiate = config.service.negotiate.then_some(negotiate);
     let service = &config.service;
-    AuthPolicy { users, basic: service.basic, allow_unencrypted: service.allow_unencrypted, negotiate }
+    AuthPolicy {
+        users,
+        basic: service.basic,
+        allow_unencrypted: service.allow_unencrypted,
+        negotiate,
+        certificate: service.certificate,
+        credssp,
+    }
 }
 
 const fn logon_limits(config: &LogonConfig) -> LogonLimits {
@@ -326,23 +363,20 @@ fn eventing(config: &Config, indications: Arc<Indications>, installation: Guid, 
     Eventing::new(parts, options)
 }
 
-/// What the configuration resources tell: the configuration as it is, with the ports that were taken. The
-/// thumbprint is that of the certificate at start.
+/// What the configuration resources tell: the configuration as it is, with the ports that were taken.
 fn configuration_view(
     config: &Config,
     addresses: &[(Protocol, SocketAddr)],
     machine: &str,
-    certificate: &Path,
-) -> Result<ConfigurationView, AppError> {
-    let has_tls = addresses.iter().any(|(protocol, _)| *protocol == Protocol::Https);
-    let thumbprint = if has_tls { CertificateInfo::read(certificate)?.thumbprint } else { String::new() };
+    thumbprint: &Thumbprint,
+) -> ConfigurationView {
     let listeners = addresses.iter().map(|(protocol, address)| {
         let tls = *protocol == Protocol::Https;
         ListenerView {
             address: *address,
             tls,
             host_name: SmolStr::new(machine),
-            certificate_thumbprint: if tls { SmolStr::new(&thumbprint) } else { SmolStr::default() },
+            certificate_thumbprint: if tls { thumbprint.clone() } else { Thumbprint::default() },
             listening_on: listening_on(*address),
         }
     });
@@ -351,15 +385,17 @@ fn configuration_view(
         ChannelBinding::Relaxed => "Relaxed",
         ChannelBinding::Strict => "Strict",
     };
-    Ok(ConfigurationView {
+    ConfigurationView {
         basic: config.service.basic,
         negotiate: config.service.negotiate,
+        certificate: config.service.certificate,
+        credssp: config.service.credssp,
         cbt_hardening_level,
         allow_unencrypted: config.service.allow_unencrypted,
         max_connections: config.service.max_connections,
         max_packet_retrieval_time: config.service.max_packet_retrieval_time,
         listeners: listeners.collect(),
-    })
+    }
 }
 
 /// The identity of this installation, made at the first start and kept beside the store.
@@ -386,6 +422,9 @@ fn security_profiles(config: &Config) -> Vec<SmolStr> {
     }
     if config.service.basic {
         profiles.push(SmolStr::new_static("https/basic"));
+    }
+    if config.service.certificate {
+        profiles.push(SmolStr::new_static("https/mutual"));
     }
     profiles
 }

@@ -12,6 +12,7 @@ mod demo;
 mod demo_guest;
 mod demo_power;
 mod error;
+mod file_watch;
 mod host;
 mod run;
 mod sources;

@@ -2,9 +2,11 @@
 
 use std::io;
 use std::num::NonZero;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -12,6 +14,10 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::compose::Running;
 use super::error::AppError;
+use super::file_watch::FileWatch;
+
+/// How often it is looked whether the files of HTTPS are others.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// A runtime with a worker for each processor.
 ///
@@ -49,12 +55,20 @@ impl Running {
         result
     }
 
+    /// Reads what HTTPS is served with. What cannot be used leaves everything as it is.
+    fn renew(&self) {
+        match self.reload() {
+            Ok(()) => info!(thumbprint = %self.thumbprint(), "Certificate read again"),
+            Err(problem) => {
+                let error = chain(&problem);
+                error!(error, "The new certificate cannot be used; the old one stays in use");
+            }
+        }
+    }
+
     /// What SIGHUP asks for. What cannot be renewed stays as it is.
     fn hang_up(&self) {
-        match self.reload() {
-            Ok(()) => info!("Certificate read again"),
-            Err(problem) => error!(error = %problem, "The new certificate cannot be used; the old one stays"),
-        }
+        self.renew();
         if let Err(problem) = self.reopen_audit() {
             error!(error = %problem, "The audit trail cannot be opened again; the old file stays in use");
         }
@@ -68,6 +82,9 @@ impl Running {
         let mut terminate = signal(SignalKind::terminate()).map_err(AppError::System)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(AppError::System)?;
         let mut hangup = signal(SignalKind::hangup()).map_err(AppError::System)?;
+        let mut files = FileWatch::new(self.tls_files());
+        let mut looks = interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         notify_systemd(sd_notify::NotifyState::Ready);
         let result = loop {
             tokio::select! {
@@ -75,6 +92,11 @@ impl Running {
                 _ = interrupt.recv() => break Ok(()),
                 () = self.lease_lost() => break Err(AppError::LeaseLost),
                 _ = hangup.recv() => self.hang_up(),
+                _ = looks.tick(), if !files.is_empty() => {
+                    if files.has_changed() {
+                        self.renew();
+                    }
+                }
             }
         };
         if let Err(problem) = &result {
@@ -84,6 +106,12 @@ impl Running {
         notify_systemd(sd_notify::NotifyState::Stopping);
         result
     }
+}
+
+/// An error with its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// Tells systemd, if it started us.

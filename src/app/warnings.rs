@@ -27,6 +27,19 @@ pub(super) fn of(config: &Config) -> Vec<String> {
     if service.channel_binding == ChannelBinding::None && service.negotiate && https {
         found.push("CbtHardeningLevel is None: logons over HTTPS can be relayed from another server".to_owned());
     }
+    if service.certificate && https && config.tls.client_crl.is_none() {
+        found.push("client_crl is not set: certificates that were revoked still log on".to_owned());
+    }
+    if service.credssp {
+        found.push(
+            "CredSSP is true: clients hand over their passwords, which are dropped here; use Negotiate".to_owned(),
+        );
+        if config.logon.credssp_oldest_version < 5 {
+            found.push(
+                "credssp_oldest_version is below 5: logons with CredSSP can be relayed (CVE-2018-0886)".to_owned(),
+            );
+        }
+    }
     if config.logon.lockout_after == 0 {
         found.push("lockout_after is 0: passwords can be guessed without end".to_owned());
     }
@@ -37,6 +50,9 @@ pub(super) fn of(config: &Config) -> Vec<String> {
     if let Some((_, key)) = &config.tls.files {
         found.extend(readable_by_others(key, "the private key of the certificate"));
     }
+    if let Some(authorities) = &config.tls.client_ca {
+        found.extend(writable_by_others(authorities));
+    }
     found
 }
 
@@ -44,6 +60,13 @@ pub(super) fn of(config: &Config) -> Vec<String> {
 fn readable_by_others(file: &Path, what: &str) -> Option<String> {
     let mode = fs::metadata(file).ok()?.permissions().mode();
     (mode & 0o007 != 0).then(|| format!("{} holds {what} and other users can get at it: chmod o-rwx", file.display()))
+}
+
+/// Whoever can write the authorities can make a certificate for every user.
+fn writable_by_others(file: &Path) -> Option<String> {
+    let mode = fs::metadata(file).ok()?.permissions().mode();
+    (mode & 0o002 != 0)
+        .then(|| format!("{} says whose certificates count and other users can write it: chmod o-w", file.display()))
 }
 
 #[cfg(test)]
@@ -62,6 +85,9 @@ mod tests {
             ("[service]\nAllowUnencrypted = true\nBasic = false", "AllowUnencrypted is true"),
             ("[service]\nCbtHardeningLevel = \"None\"", "CbtHardeningLevel is None"),
             ("[[listener]]\naddress = \"0.0.0.0:5985\"\ntransport = \"http\"", "0.0.0.0:5985 takes plain HTTP"),
+            ("[service]\nCertificate = true\n[tls]\nclient_ca = \"ca.pem\"", "client_crl is not set"),
+            ("[service]\nCredSSP = true", "CredSSP is true"),
+            ("[service]\nCredSSP = true\n[logon]\ncredssp_oldest_version = 2", "CVE-2018-0886"),
             ("[logon]\nlockout_after = 0", "lockout_after is 0"),
             ("[logon]\ndelay_ms = 0", "without delay"),
         ] {
@@ -79,6 +105,9 @@ mod tests {
         for (mode, told) in [(0o600, false), (0o640, false), (0o644, true)] {
             fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
             assert_eq!(readable_by_others(&file, "x").is_some(), told, "{mode:o}");
+            assert_eq!(writable_by_others(&file), None, "{mode:o}");
         }
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+        assert!(writable_by_others(&file).is_some());
     }
 }

@@ -123,6 +123,9 @@ pub(super) struct UserArgs {
     /// The file whose first line is the password [default: ask for it]
     #[arg(long, value_name = "FILE")]
     pub(super) password_file: Option<PathBuf>,
+    /// No password: the user logs on with certificates only
+    #[arg(long, conflicts_with_all = ["password_file", "ntlm"])]
+    pub(super) no_password: bool,
     /// Let the user log on with NTLM too: stores the NT hash, which is as good as the password
     #[arg(long)]
     pub(super) ntlm: bool,
@@ -143,13 +146,19 @@ pub(super) struct RightsArgs {
     /// new user, else as before]
     #[arg(long, value_name = "KIND=PATTERN")]
     pub(super) scope: Vec<String>,
+    /// Let certificates log on as this user: `upn=NAME`, `email=ADDRESS`, `dns=NAME` of the alternative names,
+    /// `subject=CN=…,O=…`, `thumbprint=HEX`, or `file=PATH` for the certificate in a file; several add up [default:
+    /// none for a new user, else as before]
+    #[arg(long, value_name = "KIND=VALUE")]
+    pub(super) cert: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum UserCommand {
     /// Let a new user log on
     #[command(after_help = "Examples:\n  wsnapd user add alice\n  wsnapd user add bob --ntlm --role operator\n  \
-        wsnapd user add carol --role reader --scope 'machine=web*' --scope pool=pool1")]
+        wsnapd user add carol --role reader --scope 'machine=web*' --scope pool=pool1\n  \
+        wsnapd user add backup --no-password --cert upn=backup@example.test")]
     Add {
         #[command(flatten)]
         user: UserArgs,
@@ -158,7 +167,8 @@ pub(super) enum UserCommand {
     },
     /// Change what a user may do; the password stays. A running server sees it within a second
     #[command(after_help = "Examples:\n  wsnapd user set bob --role reader\n  \
-        wsnapd user set bob --scope 'machine=web*' --scope collection=shop\n  wsnapd user set bob --no-scope")]
+        wsnapd user set bob --scope 'machine=web*' --scope collection=shop\n  wsnapd user set bob --no-scope\n  \
+        wsnapd user set bob --cert file=bob.pem")]
     Set {
         /// The user name
         name: String,
@@ -167,6 +177,9 @@ pub(super) enum UserCommand {
         /// Take the limits off
         #[arg(long, conflicts_with = "scope")]
         no_scope: bool,
+        /// Let no certificates log on as this user
+        #[arg(long, conflicts_with = "cert")]
+        no_cert: bool,
         #[command(flatten)]
         users: UsersFileArgs,
     },
@@ -201,8 +214,18 @@ pub(super) enum CertCommand {
         #[command(flatten)]
         config: ConfigFile,
     },
-    /// Make a new certificate; clients have to trust it anew. A running server reads it after SIGHUP
+    /// Make a new self-signed certificate; clients have to trust it anew. A running server reads it within seconds
     Renew(ConfigFile),
+    /// Print the fingerprints of a certificate: SHA-1, which Windows calls the thumbprint, and SHA-256
+    #[command(after_help = "Examples:\n  wsnapd cert fingerprint\n  wsnapd cert fingerprint alice.pem")]
+    Fingerprint {
+        /// The file, in PEM or DER form [default: the certificate of the HTTPS listener]
+        file: Option<PathBuf>,
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Tell how Windows, Linux and programs are made to trust the certificate
+    Trust(ConfigFile),
 }
 
 #[derive(Debug, Args)]
@@ -289,6 +312,22 @@ pub(super) struct ConnectionArgs {
         help = "The certificate to trust, in PEM form [default: $WSNAPD_CA]"
     )]
     pub(super) ca: Option<PathBuf>,
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        conflicts_with_all = ["user", "password_file"],
+        help = "Log on with this certificate, in PEM form, in place of user and password"
+    )]
+    pub(super) cert: Option<PathBuf>,
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        requires = "cert",
+        help = "The private key of the certificate [default: in the file of the certificate]"
+    )]
+    pub(super) key: Option<PathBuf>,
 }
 
 /// A command for a server.

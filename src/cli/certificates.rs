@@ -23,6 +23,16 @@ pub(super) fn run(command: CertCommand) -> Result<(), Failure> {
             files.renew(&config)?;
             show(&files)
         }
+        CertCommand::Fingerprint { file, config } => {
+            let info = match file {
+                Some(file) => CertificateInfo::read(&file).map_err(AppError::Certificate)?,
+                None => info(&files(&config.config)?.1)?,
+            };
+            say(format_args!("SHA-1:   {}", info.thumbprint));
+            say(format_args!("SHA-256: {}", info.sha256));
+            Ok(())
+        }
+        CertCommand::Trust(args) => trust(&files(&args.config)?.1),
     }
 }
 
@@ -52,6 +62,27 @@ fn show(files: &CertificateFiles) -> Result<(), Failure> {
     say(format_args!("Valid until: {}", info.not_after.format("%Y-%m-%d")));
     say(format_args!("Thumbprint:  {}", info.thumbprint));
     say(format_args!("SHA-256:     {}", info.sha256));
+    Ok(())
+}
+
+/// How clients come to trust the certificate.
+fn trust(files: &CertificateFiles) -> Result<(), Failure> {
+    let info = info(files)?;
+    let file = files.certificate.display();
+    say(format_args!("The certificate is {file}, SHA-1 {}, for {}.", info.thumbprint, info.names.join(", ")));
+    say("Compare the SHA-1 with what the client sees before you trust it there.");
+    say("");
+    say("Windows, as administrator, with wsnapd.cer from `wsnapd cert export wsnapd.cer`:");
+    say("  Import-Certificate -FilePath wsnapd.cer -CertStoreLocation Cert:\\LocalMachine\\Root");
+    say("Debian and Ubuntu, with wsnapd.pem from `wsnapd cert export --pem wsnapd.pem`:");
+    say("  cp wsnapd.pem /usr/local/share/ca-certificates/wsnapd.crt && update-ca-certificates");
+    say("Fedora and Red Hat:");
+    say("  cp wsnapd.pem /etc/pki/ca-trust/source/anchors/ && update-ca-trust");
+    say("One program only:");
+    say("  curl --cacert wsnapd.pem …");
+    say("  wsnapd vm list --ca wsnapd.pem …");
+    say("  pypsrp: WSMan(…, cert_validation=\"wsnapd.pem\")");
+    say("  pywinrm: Protocol(…, ca_trust_path=\"wsnapd.pem\")");
     Ok(())
 }
 

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use crate::access::{Account, Role, Scope};
-use crate::app::{AppError, read_password_file};
+use crate::app::{AppError, CertificateInfo, read_password_file};
 use crate::config::Config;
-use crate::transport::auth::{NtHash, User, UsersError, UsersFile, hash_password};
+use crate::transport::auth::{
+    CertificateRule, CertificateRuleError, NtHash, User, UsersError, UsersFile, hash_password,
+};
 
 use super::args::{RightsArgs, UserArgs, UserCommand, UsersFileArgs};
 use super::failure::Failure;
@@ -17,7 +19,9 @@ use super::output::say;
 pub(super) fn run(command: UserCommand) -> Result<(), Failure> {
     match command {
         UserCommand::Add { user, rights } => set(&user, Some(&rights)),
-        UserCommand::Set { name, rights, no_scope, users } => change(&name, &rights, no_scope, &users),
+        UserCommand::Set { name, rights, no_scope, no_cert, users } => {
+            change(&name, &rights, (no_scope, no_cert), &users)
+        }
         UserCommand::Passwd(args) => set(&args, None),
         UserCommand::Remove { name, users } => remove(&name, &users),
         UserCommand::List(args) => {
@@ -25,7 +29,8 @@ pub(super) fn run(command: UserCommand) -> Result<(), Failure> {
                 let account = user.account();
                 let scope = account.scope.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
                 let ntlm = if user.may_use_ntlm() { "\tNTLM" } else { "" };
-                say(format_args!("{}\t{}\t{scope}{ntlm}", account.name, account.role));
+                let rules = user.rules().iter().fold(String::new(), |text, rule| format!("{text}\t{rule}"));
+                say(format_args!("{}\t{}\t{scope}{ntlm}{rules}", account.name, account.role));
             }
             Ok(())
         }
@@ -53,6 +58,15 @@ fn set(args: &UserArgs, rights: Option<&RightsArgs>) -> Result<(), Failure> {
         Some(rights) => wanted(rights, plain.account())?,
         None => old.as_ref().map_or((Role::Administrator, None), |old| as_before(old.account())),
     };
+    let certificates = match rights {
+        Some(rights) => certificates(&rights.cert)?,
+        None => old.as_ref().map(|old| old.rules().to_vec()).unwrap_or_default(),
+    };
+    if args.no_password {
+        let user = User::without_password(&name).map_err(AppError::UserName)?;
+        users.set(user.with_role(role, scope).with_certificates(certificates));
+        return Ok(users.save(&path).map_err(AppError::Users)?);
+    }
     let password = match &args.password_file {
         Some(file) => read_password_file(file)?,
         None => ask_twice(&name)?,
@@ -62,20 +76,30 @@ fn set(args: &UserArgs, rights: Option<&RightsArgs>) -> Result<(), Failure> {
     }
     let hash = hash_password(password.as_bytes()).map_err(AppError::Hash)?;
     let user = User::new(&name, hash).map_err(AppError::UserName)?.with_role(role, scope);
+    let user = user.with_certificates(certificates);
     users.set(if ntlm { user.with_ntlm(NtHash::of_password(&password)) } else { user });
     Ok(users.save(&path).map_err(AppError::Users)?)
 }
 
-/// Changes role and scope of a user.
-fn change(name: &str, rights: &RightsArgs, no_scope: bool, args: &UsersFileArgs) -> Result<(), Failure> {
+/// Changes role, scope and certificates of a user.
+fn change(
+    name: &str,
+    rights: &RightsArgs,
+    (no_scope, no_cert): (bool, bool),
+    args: &UsersFileArgs,
+) -> Result<(), Failure> {
     let path = path(args)?;
     let mut users = load(&path)?;
     let user = users.find(name).cloned().ok_or_else(|| unknown(name))?;
-    if rights.role.is_none() && rights.scope.is_empty() && !no_scope {
-        return Err(Failure::failed("nothing to change").hint("Give --role, --scope or --no-scope."));
+    let nothing = rights.role.is_none() && rights.scope.is_empty() && rights.cert.is_empty();
+    if nothing && !no_scope && !no_cert {
+        let hint = "Give --role, --scope, --no-scope, --cert or --no-cert.";
+        return Err(Failure::failed("nothing to change").hint(hint));
     }
     let (role, scope) = wanted(rights, user.account())?;
-    users.set(user.with_role(role, scope.filter(|_| !no_scope)));
+    let certificates =
+        if no_cert || !rights.cert.is_empty() { certificates(&rights.cert)? } else { user.rules().to_vec() };
+    users.set(user.with_role(role, scope.filter(|_| !no_scope)).with_certificates(certificates));
     Ok(users.save(&path).map_err(AppError::Users)?)
 }
 
@@ -88,6 +112,18 @@ fn wanted(rights: &RightsArgs, before: &Account) -> Result<(Role, Option<Scope>)
         Some(Scope::of(&rights.scope).map_err(|error| Failure::failed(error.to_string()))?)
     };
     Ok((rights.role.unwrap_or(role), scope))
+}
+
+/// The rules that are asked for; `file=PATH` stands for the thumbprint of a certificate.
+fn certificates(given: &[String]) -> Result<Vec<CertificateRule>, Failure> {
+    let rule = |text: &String| match text.strip_prefix("file=") {
+        Some(file) => {
+            let info = CertificateInfo::read(Path::new(file)).map_err(AppError::Certificate)?;
+            Ok(CertificateRule::of_certificate(&info.der))
+        }
+        None => text.parse().map_err(|error: CertificateRuleError| Failure::failed(error.to_string())),
+    };
+    given.iter().map(rule).collect()
 }
 
 fn as_before(account: &Account) -> (Role, Option<Scope>) {

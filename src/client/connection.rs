@@ -13,7 +13,7 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
 use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -24,6 +24,8 @@ use zeroize::Zeroizing;
 
 use super::error::ClientError;
 
+/// What a client sends to log on with its certificate.
+const MUTUAL: &str = "http://schemas.dmtf.org/wbem/wsman/1/wsman/secprofile/https/mutual";
 /// The largest answer that is read.
 const MAX_ANSWER: usize = 4 << 20;
 
@@ -47,6 +49,8 @@ pub struct ClientOptions {
     pub password: Zeroizing<String>,
     /// Which certificates are trusted.
     pub trust: Trust,
+    /// PEM files with a certificate and its key to log on with, in place of user and password.
+    pub certificate: Option<(PathBuf, PathBuf)>,
     /// How long one call may take.
     pub timeout: Duration,
 }
@@ -66,6 +70,7 @@ impl ClientOptions {
             user: user.to_owned(),
             password: Zeroizing::new(password.to_owned()),
             trust: Trust::Nothing,
+            certificate: None,
             timeout: Duration::from_secs(60),
         }
     }
@@ -111,8 +116,14 @@ impl Connection {
         };
         let authority = uri.authority().ok_or_else(wrong)?;
         let host = authority.host().trim_matches(['[', ']']).to_owned();
-        let tls =
-            if secure { Some(tls(&options.trust, &host).map_err(|error| error.unwrap_or_else(wrong))?) } else { None };
+        let tls = if secure {
+            Some(
+                tls(&options.trust, options.certificate.as_ref(), &host)
+                    .map_err(|error| error.unwrap_or_else(wrong))?,
+            )
+        } else {
+            None
+        };
         let path = match uri.path() {
             "" | "/" => "/wsman".to_owned(),
             path => path.to_owned(),
@@ -122,7 +133,10 @@ impl Connection {
             timeout: options.timeout,
             port: authority.port_u16().unwrap_or(if secure { 5986 } else { 5985 }),
             authority: HeaderValue::from_str(authority.as_str()).map_err(|_| wrong())?,
-            authorization: authorization(&options.user, &options.password)?,
+            authorization: match options.certificate {
+                Some(_) => Some(HeaderValue::from_static(MUTUAL)),
+                None => authorization(&options.user, &options.password)?,
+            },
             host,
             path,
             tls,
@@ -220,8 +234,22 @@ fn authorization(user: &str, password: &str) -> Result<Option<HeaderValue>, Clie
     Ok(Some(value))
 }
 
+/// A certificate and its key.
+fn identity(
+    (certificate, key): &(PathBuf, PathBuf),
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), ClientError> {
+    let unreadable = |file: &PathBuf| ClientError::Certificate(file.clone());
+    let chain = CertificateDer::pem_file_iter(certificate).map_err(|_| unreadable(certificate))?;
+    let chain: Vec<_> = chain.collect::<Result<_, _>>().map_err(|_| unreadable(certificate))?;
+    Ok((chain, PrivateKeyDer::from_pem_file(key).map_err(|_| ClientError::Key(key.clone()))?))
+}
+
 /// The TLS side of a client; `None` as the error when the host cannot be a server name.
-pub(super) fn tls(trust: &Trust, host: &str) -> Result<(TlsConnector, ServerName<'static>), Option<ClientError>> {
+pub(super) fn tls(
+    trust: &Trust,
+    certificate: Option<&(PathBuf, PathBuf)>,
+    host: &str,
+) -> Result<(TlsConnector, ServerName<'static>), Option<ClientError>> {
     let mut roots = RootCertStore::empty();
     if let Trust::File(file) = trust {
         let unreadable = || Some(ClientError::Certificate(file.clone()));
@@ -235,10 +263,16 @@ pub(super) fn tls(trust: &Trust, host: &str) -> Result<(TlsConnector, ServerName
     }
     let name = ServerName::try_from(host.to_owned()).map_err(|_| None)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let client = certificate.map(identity).transpose().map_err(Some)?;
     let config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(rustls::DEFAULT_VERSIONS)
         .map_err(|_| None)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let config = match (client, certificate) {
+        (Some((chain, key)), Some((file, _))) => {
+            config.with_client_auth_cert(chain, key).map_err(|_| Some(ClientError::Certificate(file.clone())))?
+        }
+        _ => config.with_no_client_auth(),
+    };
     Ok((TlsConnector::from(Arc::new(config)), name))
 }

@@ -27,6 +27,9 @@ pub enum ClientError {
     /// A file with certificates cannot be read.
     #[error("{0} cannot be read as a certificate in PEM form")]
     Certificate(PathBuf),
+    /// A file with a private key cannot be read.
+    #[error("{0} cannot be read as a private key in PEM form")]
+    Key(PathBuf),
     /// User name or password cannot be sent.
     #[error("the user name or the password holds characters that cannot be sent")]
     Credentials,

@@ -41,7 +41,7 @@ impl HttpSink {
         let stream = TcpStream::connect((address.host, port)).await.map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
         let stream: Box<dyn Stream> = if address.secure {
-            let (connector, name) = tls(&self.trust, address.host)
+            let (connector, name) = tls(&self.trust, None, address.host)
                 .map_err(|error| failed(error.map_or_else(|| "no TLS".to_owned(), |error| error.to_string())))?;
             Box::new(connector.connect(name, stream).await.map_err(failed)?)
         } else {

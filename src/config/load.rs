@@ -14,6 +14,8 @@ use super::diagnostics::{ConfigError, Diagnostic, Sink};
 use super::reader::{Section, table, tables};
 use super::{qemu, simulated};
 
+const NEEDS_CA: &str = "Certificate needs client_ca in [tls], the authorities that vouch for certificates of clients";
+
 /// Everything that can be configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -71,6 +73,7 @@ pub struct ListenerConfig {
 
 /// The section `[service]`, under the names of WinRM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of WinRM")]
 pub struct ServiceConfig {
     /// `AllowUnencrypted`.
     pub allow_unencrypted: bool,
@@ -78,6 +81,10 @@ pub struct ServiceConfig {
     pub basic: bool,
     /// `Negotiate`.
     pub negotiate: bool,
+    /// `Certificate`.
+    pub certificate: bool,
+    /// `CredSSP`.
+    pub credssp: bool,
     /// `CbtHardeningLevel`.
     pub channel_binding: ChannelBinding,
     /// `MaxEnvelopeSizekb`, in kilobytes.
@@ -128,15 +135,25 @@ pub struct LogonConfig {
     pub lockout_window: Duration,
     /// How long a lock-out lasts.
     pub lockout: Duration,
+    /// The oldest version of CredSSP that is taken.
+    pub credssp_oldest_version: u32,
 }
 
 /// The section `[tls]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsConfig {
     /// A certificate chain and its key; the own one is made when they are left out.
     pub files: Option<(PathBuf, PathBuf)>,
     /// Further names and addresses for the own certificate.
     pub names: Vec<String>,
+    /// Whether TLS 1.2 is taken besides TLS 1.3.
+    pub tls12: bool,
+    /// A PEM file with the authorities that vouch for certificates of clients.
+    pub client_ca: Option<PathBuf>,
+    /// A PEM file with their revocation lists.
+    pub client_crl: Option<PathBuf>,
+    /// Whether nobody is talked to over HTTPS without a certificate that counts.
+    pub client_required: bool,
 }
 
 /// The section `[jobs]`.
@@ -219,6 +236,9 @@ impl Config {
         let service = service(&mut table(root, "service", sink));
         let logon = logon(&mut table(root, "logon", sink));
         let tls = tls(&mut table(root, "tls", sink));
+        if service.certificate && tls.client_ca.is_none() {
+            table(root, "service", sink).report("Certificate", NEEDS_CA);
+        }
         let kind = table(root, "backend", sink).choice("kind").unwrap_or("files").to_owned();
         let machines = definitions::machines(&machines_dir, in_machines);
         let simulated = simulated::script(root, &kind, &machines, sink);
@@ -288,6 +308,8 @@ fn service(section: &mut Section<'_, '_, '_>) -> ServiceConfig {
         allow_unencrypted: section.flag("AllowUnencrypted"),
         basic: section.flag("Basic"),
         negotiate: section.flag("Negotiate"),
+        certificate: section.flag("Certificate"),
+        credssp: section.flag("CredSSP"),
         channel_binding: match section.choice("CbtHardeningLevel") {
             Some("None") => ChannelBinding::None,
             Some("Strict") => ChannelBinding::Strict,
@@ -314,6 +336,7 @@ fn logon(section: &mut Section<'_, '_, '_>) -> LogonConfig {
         lockout_after: section.number_u32("lockout_after"),
         lockout_window: Duration::from_secs(section.number("lockout_window_seconds")),
         lockout: Duration::from_secs(section.number("lockout_seconds")),
+        credssp_oldest_version: section.number_u32("credssp_oldest_version"),
     }
 }
 
@@ -334,7 +357,18 @@ fn tls(section: &mut Section<'_, '_, '_>) -> TlsConfig {
     if files.is_some() && !names.is_empty() {
         section.report("names", "names are for the certificate that is made here, not for one that is given");
     }
-    TlsConfig { files, names }
+    let client_ca = section.path("client_ca");
+    let client_crl = section.path("client_crl");
+    let client_required = section.choice("client_certificates") == Some("required");
+    if client_ca.is_none() {
+        for (key, given) in [("client_crl", client_crl.is_some()), ("client_certificates", client_required)] {
+            if given {
+                section.report(key, format!("{key} needs client_ca, the authorities of these certificates"));
+            }
+        }
+    }
+    let tls12 = section.choice("minimum_version") != Some("1.3");
+    TlsConfig { files, names, tls12, client_ca, client_crl, client_required }
 }
 
 fn export_directories(section: &mut Section<'_, '_, '_>) -> Vec<PathBuf> {

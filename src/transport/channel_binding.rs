@@ -1,5 +1,7 @@
 //! What a logon over TLS is bound to: `tls-server-end-point` (RFC 5929 §4, `authentication.md` §8).
 
+use std::sync::Arc;
+
 use md5::{Digest, Md5};
 use ring::digest::{self, Algorithm, SHA256, SHA384, SHA512};
 use rustls::pki_types::CertificateDer;
@@ -24,6 +26,12 @@ pub(super) fn of_certificate(certificate: &CertificateDer<'_>) -> ChannelBinding
         .unwrap_or_default();
     let algorithm = STRONGER.iter().find(|(oid, _)| *oid == signature).map_or(&SHA256, |(_, algorithm)| algorithm);
     of_hash(digest::digest(algorithm, certificate).as_ref())
+}
+
+/// The `SubjectPublicKey` of a certificate: the content of the bit string, which CredSSP binds a logon to.
+pub(super) fn public_key(certificate: &CertificateDer<'_>) -> Option<Arc<[u8]>> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    Some(Arc::from(certificate.public_key().subject_public_key.data.as_ref()))
 }
 
 fn of_hash(hash: &[u8]) -> ChannelBinding {

@@ -11,17 +11,16 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::auth::ConnectionAuth;
-use super::channel_binding::ChannelBinding;
+use super::auth::{ClientCertificate, ConnectionAuth, record_handshake};
 use super::exchange::Connection;
 use super::handler::EnvelopeHandler;
 use super::limits::MAX_HEAD_BYTES;
 use super::linger::{LingerFlag, LingeringIo};
 use super::server::Shared;
+use super::tls::TlsIdentity;
 
 /// Bytes of clear text and of records that a TLS connection may hold back.
 const TLS_BUFFER: usize = 32 * 1024;
@@ -31,7 +30,7 @@ pub(super) async fn serve<H: EnvelopeHandler>(
     shared: Arc<Shared<H>>,
     stream: TcpStream,
     peer: SocketAddr,
-    tls: Option<(TlsAcceptor, ChannelBinding)>,
+    tls: Option<Arc<TlsIdentity>>,
     surplus: bool,
     stop: CancellationToken,
 ) {
@@ -39,13 +38,23 @@ pub(super) async fn serve<H: EnvelopeHandler>(
         debug!(%peer, %error, "Connection lost at once");
         return;
     }
-    let Some((acceptor, binding)) = tls else {
-        return serve_http(shared, stream, peer, None, surplus, stop).await;
+    let Some(identity) = tls else {
+        let auth = ConnectionAuth::new(None, &shared.auth, shared.limits.handshake, peer.ip());
+        return serve_http(shared, stream, peer, auth, surplus, stop).await;
     };
+    let (acceptor, binding) = identity.acceptor();
     let handshake = acceptor.accept_with(stream, |session| session.set_buffer_limit(Some(TLS_BUFFER)));
     match tokio::time::timeout(shared.limits.handshake, handshake).await {
-        Ok(Ok(stream)) => serve_http(shared, stream, peer, Some(binding), surplus, stop).await,
-        Ok(Err(error)) => debug!(%peer, %error, "TLS handshake failed"),
+        Ok(Ok(stream)) => {
+            let chain = stream.get_ref().1.peer_certificates().map(<[_]>::to_vec);
+            let certificate = chain.map(|chain| ClientCertificate::new(chain, identity));
+            let auth = ConnectionAuth::new(Some(binding), &shared.auth, shared.limits.handshake, peer.ip());
+            serve_http(shared, stream, peer, auth.with_certificate(certificate), surplus, stop).await;
+        }
+        Ok(Err(error)) => {
+            debug!(%peer, %error, "TLS handshake failed");
+            record_handshake(&shared.auth, peer.ip(), &error);
+        }
         Err(_) => debug!(%peer, "TLS handshake not finished in time"),
     }
 }
@@ -54,13 +63,12 @@ async fn serve_http<H: EnvelopeHandler>(
     shared: Arc<Shared<H>>,
     stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: SocketAddr,
-    tls: Option<ChannelBinding>,
+    auth: ConnectionAuth,
     surplus: bool,
     stop: CancellationToken,
 ) {
     let linger = LingerFlag::default();
     let idle = shared.limits.idle;
-    let auth = ConnectionAuth::new(tls, &shared.auth, shared.limits.handshake, peer.ip());
     let context = Arc::new(Connection { shared, auth, linger: linger.clone(), surplus });
     let service = service_fn(move |request| {
         let context = Arc::clone(&context);

@@ -19,8 +19,8 @@ use super::handler::EnvelopeHandler;
 use super::linger::LingerFlag;
 use super::media_type::{self, DeclaredCharset, Form};
 use super::reply::{self, Reply};
-use super::sealing;
 use super::server::Shared;
+use super::{sealing, sealing_tls};
 
 /// What the requests of one connection have in common.
 pub(super) struct Connection<H> {
@@ -120,6 +120,7 @@ impl<H: EnvelopeHandler> Connection<H> {
         match form {
             Form::Clear(_) => limit,
             Form::Sealed => limit.saturating_add(sealing::MAX_OVERHEAD),
+            Form::SealedByTls => limit.saturating_add(sealing_tls::overhead(limit)),
         }
     }
 
@@ -128,7 +129,7 @@ impl<H: EnvelopeHandler> Connection<H> {
             return Ok(Admission::Identify(reply::status(StatusCode::FORBIDDEN)));
         }
         let policy = &self.shared.auth;
-        if form != Form::Sealed && says_unauthenticated(headers) && !headers.contains_key(AUTHORIZATION) {
+        if matches!(form, Form::Clear(_)) && says_unauthenticated(headers) && !headers.contains_key(AUTHORIZATION) {
             return Ok(Admission::Identify(refusal(self.auth.challenge(policy).await)));
         }
         match self.auth.authenticate(policy, headers).await {
@@ -161,6 +162,7 @@ impl<H: EnvelopeHandler> Connection<H> {
                             reply::envelope(outbound, encoding)
                         }
                         Form::Sealed => self.converse_sealed(&admitted.principal, &bytes).await,
+                        Form::SealedByTls => self.converse_sealed_by_tls(&admitted.principal, &bytes).await,
                     }
                 };
                 reply::with_token(reply, admitted.token)
@@ -172,7 +174,7 @@ impl<H: EnvelopeHandler> Connection<H> {
                 }
                 Err(_) => otherwise,
             },
-            (Admission::Identify(otherwise), Form::Sealed) => otherwise,
+            (Admission::Identify(otherwise), Form::Sealed | Form::SealedByTls) => otherwise,
         }
     }
 
@@ -210,6 +212,33 @@ impl<H: EnvelopeHandler> Connection<H> {
         }
     }
 
+    /// The same with CredSSP.
+    async fn converse_sealed_by_tls(&self, principal: &Principal, bytes: &[u8]) -> Reply {
+        let Some(message) = sealing_tls::parse(bytes, self.shared.limits.max_envelope_bytes) else {
+            info!("Sealed message cannot be taken apart");
+            return self.close(StatusCode::BAD_REQUEST);
+        };
+        let data = match self.auth.unseal_tls(&message.parts) {
+            Some(Ok(data)) => data,
+            Some(Err(error)) => {
+                info!(%error, "Message not unsealed");
+                return self.close(StatusCode::BAD_REQUEST);
+            }
+            None => {
+                info!("Message not unsealed: no logon with CredSSP");
+                return self.close(StatusCode::BAD_REQUEST);
+            }
+        };
+        let (outbound, encoding) = self.converse(principal, message.charset, &data).await;
+        let status = reply::envelope_status(&outbound);
+        if let Some(Ok((parts, trailer))) = self.auth.seal_tls(&charset::encode(outbound.body, encoding)) {
+            reply::sealed_by_tls(status, sealing_tls::write(encoding, &parts, trailer), parts.len())
+        } else {
+            info!("Answer not sealed");
+            self.close(StatusCode::INTERNAL_SERVER_ERROR)
+        }
+    }
+
     /// Gives an early answer and reads the rest of the request, so that the connection goes on.
     async fn skip(&self, head: &Parts, body: Incoming, reply: Reply) -> Reply {
         debug!(status = %reply.status(), "Request refused");
@@ -220,7 +249,7 @@ impl<H: EnvelopeHandler> Connection<H> {
         // A client that waits for a 100 must not be told to send what nobody wants; whether it still
         // sends is its choice, so the connection cannot go on.
         if head.headers.contains_key(EXPECT)
-            || body::discard(body, self.limit(Form::Sealed), limits.packet_retrieval).await.is_err()
+            || body::discard(body, self.limit(Form::SealedByTls), limits.packet_retrieval).await.is_err()
         {
             self.linger.set();
             return reply::closing(reply);

@@ -4,7 +4,7 @@ use hyper::HeaderMap;
 use hyper::StatusCode;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 
-use super::sealing;
+use super::{sealing, sealing_tls};
 
 /// What `Content-Type` says of the charset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub(super) enum Form {
     Clear(DeclaredCharset),
     /// Sealed, inside `multipart/encrypted`.
     Sealed,
+    /// The same with TLS records, as CredSSP seals.
+    SealedByTls,
 }
 
 /// Checks coding and media type of a request that has a body.
@@ -42,6 +44,9 @@ pub(super) fn check(headers: &HeaderMap) -> Result<Form, StatusCode> {
     let coded = headers.get(CONTENT_ENCODING).is_some_and(coded);
     if sealing::announced_by(value) {
         return if coded { Err(StatusCode::UNSUPPORTED_MEDIA_TYPE) } else { Ok(Form::Sealed) };
+    }
+    if sealing_tls::announced_by(value) {
+        return if coded { Err(StatusCode::UNSUPPORTED_MEDIA_TYPE) } else { Ok(Form::SealedByTls) };
     }
     let charset = parse(value)?;
     Ok(Form::Clear(if coded { DeclaredCharset::Coded } else { charset }))

@@ -16,7 +16,7 @@
 //! # -> std::io::Result<()> {
 //! use wsnapd::transport::{AuthPolicy, Limits, Listener, Server};
 //!
-//! let auth = AuthPolicy { users, basic: true, allow_unencrypted: false, negotiate: None };
+//! let auth = AuthPolicy { users, basic: true, allow_unencrypted: false, negotiate: None, certificate: false, credssp: None };
 //! let stop = tokio_util::sync::CancellationToken::new();
 //! let server = Server::new(service, auth, Limits::default());
 //! let listener = Listener::bind("127.0.0.1:5985".parse().unwrap(), None)?;
@@ -37,11 +37,16 @@ mod media_type;
 pub mod private_file;
 mod reply;
 mod sealing;
+mod sealing_tls;
 mod server;
 mod tls;
 
 pub use auth::AuthPolicy;
 pub use handler::EnvelopeHandler;
 pub use limits::Limits;
+#[doc(hidden)]
+pub use sealing::reads as reads_sealed;
+#[doc(hidden)]
+pub use sealing_tls::reads as reads_sealed_by_tls;
 pub use server::{Listener, Server};
-pub use tls::{TlsError, TlsIdentity};
+pub use tls::{ClientAuthorities, TlsError, TlsIdentity, TlsSettings};

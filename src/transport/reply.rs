@@ -8,7 +8,7 @@ use hyper::{Response, StatusCode};
 use crate::wsman::{Encoding, Outbound};
 
 use super::charset;
-use super::sealing;
+use super::{sealing, sealing_tls};
 
 /// The body is known whole, so hyper writes head and body at once with a `Content-Length`.
 pub(super) type Reply = Response<Full<Bytes>>;
@@ -36,6 +36,14 @@ pub(super) fn sealed(status: StatusCode, body: Vec<u8>) -> Reply {
     let mut reply = Response::new(Full::new(Bytes::from(body)));
     *reply.status_mut() = status;
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(sealing::CONTENT_TYPE));
+    reply
+}
+
+/// The answer that carries an envelope sealed by TLS, in so many parts.
+pub(super) fn sealed_by_tls(status: StatusCode, body: Vec<u8>, parts: usize) -> Reply {
+    let content_type = if parts == 1 { sealing_tls::ONE } else { sealing_tls::SEVERAL };
+    let mut reply = sealed(status, body);
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     reply
 }
 

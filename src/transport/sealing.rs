@@ -19,7 +19,7 @@ const SIGNATURE_BYTES: u32 = 16;
 /// The longest line of a part's head.
 const MAX_LINE: usize = 512;
 /// Lines in the head of a part.
-const MAX_LINES: usize = 8;
+pub(super) const MAX_LINES: usize = 8;
 /// What the parts may add to the envelope.
 pub(super) const MAX_OVERHEAD: usize = 4096;
 
@@ -69,7 +69,7 @@ pub(super) fn parse(body: &[u8], limit: usize) -> Option<SealedMessage<'_>> {
 }
 
 /// `type=application/soap+xml;charset=UTF-8;Length=1234`
-fn original_content(value: &str) -> Option<(DeclaredCharset, usize)> {
+pub(super) fn original_content(value: &str) -> Option<(DeclaredCharset, usize)> {
     let charset = media_type::parse(value.trim().strip_prefix("type=")?).ok()?;
     let (_, length) = value
         .split(';')
@@ -92,15 +92,15 @@ fn sealed(bytes: &[u8], charset: DeclaredCharset, length: usize) -> Option<Seale
 }
 
 /// Some peers write a blank after the two hyphens.
-fn is_boundary(line: &[u8]) -> bool {
+pub(super) fn is_boundary(line: &[u8]) -> bool {
     line.strip_prefix(b"--").is_some_and(|name| name.strip_prefix(b" ").unwrap_or(name) == BOUNDARY)
 }
 
 /// Lines that end in CR LF.
-struct Lines<'a>(&'a [u8]);
+pub(super) struct Lines<'a>(pub(super) &'a [u8]);
 
 impl<'a> Lines<'a> {
-    fn next(&mut self) -> Option<&'a [u8]> {
+    pub(super) fn next(&mut self) -> Option<&'a [u8]> {
         let end = self.0.iter().take(MAX_LINE).position(|byte| *byte == b'\n')?;
         let (line, rest) = self.0.split_at_checked(end + 1)?;
         self.0 = rest;
@@ -127,6 +127,12 @@ pub(super) fn write(encoding: Encoding, signature: &[u8; 16], data: &[u8]) -> Ve
     body.extend_from_slice(data);
     body.extend_from_slice(b"--Encrypted Boundary--\r\n");
     body
+}
+
+/// Whether bytes are a sealed message, for fuzzing.
+#[must_use]
+pub fn reads(body: &[u8]) -> bool {
+    parse(body, body.len()).is_some()
 }
 
 #[cfg(test)]

@@ -128,7 +128,7 @@ impl<H: EnvelopeHandler> Server<H> {
                     warn!(%peer, "Connection closed: MaxConnections reached");
                     continue;
                 };
-                let tls = listener.tls.as_ref().map(|identity| identity.acceptor());
+                let tls = listener.tls.clone();
                 let serve = connection::serve(Arc::clone(&shared), stream, peer, tls, surplus, stop.clone());
                 let cut = cut.clone();
                 tasks.spawn(async move {

@@ -7,8 +7,13 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
 use tokio_rustls::TlsAcceptor;
 
 use super::channel_binding::{self, ChannelBinding};
@@ -26,14 +31,56 @@ pub enum TlsError {
     /// Certificate and key do not fit together or are of a kind that TLS does not take.
     #[error("certificate and key cannot be used for TLS")]
     Unusable(#[from] rustls::Error),
+    /// Authorities or revocation lists are of a kind that cannot be used.
+    #[error("certificates of clients cannot be checked by {0}")]
+    Authorities(PathBuf, #[source] VerifierBuilderError),
+}
+
+/// What HTTPS is served with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// The PEM file with the certificate chain, leaf first.
+    pub certificate: PathBuf,
+    /// The PEM file with its private key.
+    pub key: PathBuf,
+    /// Whether TLS 1.2 is taken besides TLS 1.3.
+    pub tls12: bool,
+    /// Who vouches for certificates of clients; without it none is asked for.
+    pub clients: Option<ClientAuthorities>,
+}
+
+impl TlsSettings {
+    /// A certificate and its key, TLS 1.2 and 1.3, and no certificates of clients.
+    #[must_use]
+    pub fn new(certificate: &Path, key: &Path) -> Self {
+        Self { certificate: certificate.to_owned(), key: key.to_owned(), tls12: true, clients: None }
+    }
+
+    /// The files that all this is in.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        let clients = self.clients.iter().flat_map(|clients| [Some(&clients.authorities), clients.revoked.as_ref()]);
+        [Some(&self.certificate), Some(&self.key)].into_iter().chain(clients).flatten().cloned().collect()
+    }
+}
+
+/// Who vouches for certificates of clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientAuthorities {
+    /// The PEM file with the certificates of the authorities.
+    pub authorities: PathBuf,
+    /// The PEM file with their revocation lists: then each certificate of a chain needs one that is up to date.
+    pub revoked: Option<PathBuf>,
+    /// Whether a connection without a certificate that counts is refused in its handshake. Otherwise the handshake
+    /// only takes the proof of the key, and the certificate is judged when a request logs on with it.
+    pub required: bool,
 }
 
 /// A certificate with its key, read from PEM files. It can be read again while it serves: connections
 /// made after that get the new one.
 #[derive(Debug)]
 pub struct TlsIdentity {
-    certificate: PathBuf,
-    key: PathBuf,
+    settings: TlsSettings,
     served: ArcSwap<Served>,
 }
 
@@ -42,6 +89,13 @@ pub struct TlsIdentity {
 struct Served {
     config: Arc<ServerConfig>,
     channel_binding: ChannelBinding,
+    /// In upper case hexadecimal.
+    thumbprint: String,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+    /// For connections inside of CredSSP, which ask for no certificate.
+    inner: Arc<ServerConfig>,
+    /// The `SubjectPublicKey` of the certificate.
+    public_key: Arc<[u8]>,
 }
 
 impl TlsIdentity {
@@ -50,17 +104,38 @@ impl TlsIdentity {
     /// # Errors
     /// A [`TlsError`] that names the file.
     pub fn load(certificate: &Path, key: &Path) -> Result<Arc<Self>, TlsError> {
-        let served = ArcSwap::new(serve(certificate, key)?);
-        Ok(Arc::new(Self { certificate: certificate.to_owned(), key: key.to_owned(), served }))
+        Self::open(TlsSettings::new(certificate, key))
     }
 
-    /// Reads the files again. On an error the old certificate stays in use.
+    /// Reads everything that HTTPS is served with.
+    ///
+    /// # Errors
+    /// A [`TlsError`] that names the file.
+    pub fn open(settings: TlsSettings) -> Result<Arc<Self>, TlsError> {
+        let served = ArcSwap::new(serve(&settings)?);
+        Ok(Arc::new(Self { settings, served }))
+    }
+
+    /// Reads the files again. On an error everything old stays in use.
     ///
     /// # Errors
     /// A [`TlsError`] that names the file.
     pub fn reload(&self) -> Result<(), TlsError> {
-        self.served.store(serve(&self.certificate, &self.key)?);
+        self.served.store(serve(&self.settings)?);
         Ok(())
+    }
+
+    /// The files that are read.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.settings.files()
+    }
+
+    /// SHA-1 of the certificate that new connections get, in upper case hexadecimal: what Windows calls the
+    /// thumbprint.
+    #[must_use]
+    pub fn thumbprint(&self) -> String {
+        self.served.load().thumbprint.clone()
     }
 
     /// What accepts a connection, and what a logon on that connection is bound to.
@@ -68,27 +143,149 @@ impl TlsIdentity {
         let served = self.served.load();
         (TlsAcceptor::from(Arc::clone(&served.config)), served.channel_binding)
     }
+
+    /// What accepts a connection inside of CredSSP, and the public key of its certificate.
+    pub(super) fn inner(&self) -> (Arc<ServerConfig>, Arc<[u8]>) {
+        let served = self.served.load();
+        (Arc::clone(&served.inner), Arc::clone(&served.public_key))
+    }
+
+    /// Whether the certificate of a client counts now, by the authorities and revocation lists of now. The client
+    /// proved in its handshake that it has the key.
+    pub(super) fn judge(&self, chain: &[CertificateDer<'static>]) -> Result<(), rustls::Error> {
+        let served = self.served.load();
+        let (Some((leaf, others)), Some(clients)) = (chain.split_first(), &served.clients) else {
+            return Err(rustls::Error::NoCertificatesPresented);
+        };
+        clients.verify_client_cert(leaf, others, UnixTime::now()).map(|_: ClientCertVerified| ())
+    }
 }
 
-/// TLS 1.2 and 1.3 with ring, resumption by tickets, and HTTP/1.1 as the only protocol.
-fn serve(certificate: &Path, key: &Path) -> Result<Arc<Served>, TlsError> {
-    let read = |path: &Path| fs::read(path).map_err(|error| TlsError::Read(path.to_owned(), error));
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&read(certificate)?)
-        .collect::<Result<_, _>>()
-        .ok()
-        .filter(|chain: &Vec<_>| !chain.is_empty())
-        .ok_or_else(|| TlsError::Pem(certificate.to_owned(), "certificate"))?;
-    let channel_binding = chain.first().map_or(ChannelBinding::default(), |leaf| channel_binding::of_certificate(leaf));
+/// TLS with ring, and HTTP/1.1 as the only protocol. Sessions are resumed by tickets, unless certificates of clients
+/// are asked for: then each connection has to show one that counts.
+fn serve(settings: &TlsSettings) -> Result<Arc<Served>, TlsError> {
+    let (certificate, key) = (&settings.certificate, &settings.key);
+    let chain = certificates(certificate)?;
+    let leaf = chain.first().ok_or_else(|| TlsError::Pem(certificate.clone(), "certificate"))?;
+    let channel_binding = channel_binding::of_certificate(leaf);
+    let thumbprint = thumbprint(leaf);
     let key_bytes = zeroize::Zeroizing::new(read(key)?);
-    let private =
-        PrivateKeyDer::from_pem_slice(&key_bytes).map_err(|_| TlsError::Pem(key.to_owned(), "private key"))?;
+    let private = PrivateKeyDer::from_pem_slice(&key_bytes).map_err(|_| TlsError::Pem(key.clone(), "private key"))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-        .with_no_client_auth()
-        .with_single_cert(chain, private)?;
+    let clients = settings.clients.as_ref().map(|clients| verifier(clients, &provider)).transpose()?;
+    let versions: &[_] =
+        if settings.tls12 { &[&rustls::version::TLS13, &rustls::version::TLS12] } else { &[&rustls::version::TLS13] };
+    let public_key =
+        channel_binding::public_key(leaf).ok_or_else(|| TlsError::Pem(certificate.clone(), "certificate"))?;
+    let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(versions)?;
+    let mut inner = builder.clone().with_no_client_auth().with_single_cert(chain.clone(), private.clone_key())?;
+    // The ticket is what the server answers to the last message of the handshake: without it there would be nothing
+    // to send, which clients take for a refusal.
+    inner.ticketer = rustls::crypto::ring::Ticketer::new()?;
+    inner.send_tls13_tickets = 1;
+    let builder = match (&clients, &settings.clients) {
+        (Some(verifier), Some(ClientAuthorities { required: true, .. })) => {
+            builder.with_client_cert_verifier(Arc::clone(verifier))
+        }
+        (Some(verifier), _) => builder.with_client_cert_verifier(Arc::new(Wanted(Arc::clone(verifier)))),
+        (None, _) => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_single_cert(chain, private)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    config.ticketer = rustls::crypto::ring::Ticketer::new()?;
-    config.send_tls13_tickets = 1;
-    Ok(Arc::new(Served { config: Arc::new(config), channel_binding }))
+    if clients.is_some() {
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    } else {
+        config.ticketer = rustls::crypto::ring::Ticketer::new()?;
+        config.send_tls13_tickets = 1;
+    }
+    let (config, inner) = (Arc::new(config), Arc::new(inner));
+    Ok(Arc::new(Served { config, channel_binding, thumbprint, clients, inner, public_key }))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    fs::read(path).map_err(|error| TlsError::Read(path.to_owned(), error))
+}
+
+/// All certificates of a PEM file; at least one.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
+    found.ok().filter(|found| !found.is_empty()).ok_or_else(|| TlsError::Pem(path.to_owned(), "certificate"))
+}
+
+/// SHA-1 of a certificate in upper case hexadecimal.
+fn thumbprint(certificate: &CertificateDer<'_>) -> String {
+    use std::fmt::Write;
+    let hash = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, certificate);
+    hash.as_ref().iter().fold(String::with_capacity(40), |mut text, byte| {
+        write!(text, "{byte:02X}").ok();
+        text
+    })
+}
+
+/// What judges certificates of clients: chain, dates, key usage, and with revocation lists the whole chain by lists
+/// that are up to date.
+fn verifier(
+    clients: &ClientAuthorities,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(&clients.authorities)? {
+        roots.add(certificate)?;
+    }
+    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+    if let Some(file) = &clients.revoked {
+        let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&read(file)?).collect();
+        let lists = lists.ok().filter(|lists| !lists.is_empty());
+        let lists = lists.ok_or_else(|| TlsError::Pem(file.clone(), "revocation list"))?;
+        builder = builder.with_crls(lists).enforce_revocation_expiration();
+    }
+    let file = clients.revoked.as_ref().unwrap_or(&clients.authorities);
+    builder.build().map_err(|error| TlsError::Authorities(file.clone(), error))
+}
+
+/// Asks for a certificate and for the proof of its key, and leaves it to the logon to judge it: who logs on by
+/// another scheme need not have one that counts.
+#[derive(Debug)]
+struct Wanted(Arc<dyn ClientCertVerifier>);
+
+impl ClientCertVerifier for Wanted {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.0.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
 }

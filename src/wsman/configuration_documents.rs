@@ -131,8 +131,8 @@ fn service(sheet: &mut Sheet, options: &ServiceOptions) {
     sheet.leaf("IPv6Filter", "*");
     sheet.flag("EnableCompatibilityHttpListener", false);
     sheet.flag("EnableCompatibilityHttpsListener", false);
-    let thumbprint = view.listeners.iter().map(|listener| listener.certificate_thumbprint.as_str());
-    sheet.leaf("CertificateThumbprint", thumbprint.max().unwrap_or_default());
+    let thumbprint = view.listeners.iter().map(|listener| listener.certificate_thumbprint.get());
+    sheet.leaf("CertificateThumbprint", thumbprint.max().as_deref().map_or("", String::as_str));
     sheet.flag("AllowRemoteAccess", true);
 }
 
@@ -141,8 +141,8 @@ fn service_auth(sheet: &mut Sheet, options: &ServiceOptions) {
     sheet.flag("Basic", options.configuration.basic);
     sheet.flag("Kerberos", false);
     sheet.flag("Negotiate", options.configuration.negotiate);
-    sheet.flag("Certificate", false);
-    sheet.flag("CredSSP", false);
+    sheet.flag("Certificate", options.configuration.certificate);
+    sheet.flag("CredSSP", options.configuration.credssp);
     sheet.leaf("CbtHardeningLevel", options.configuration.cbt_hardening_level);
 }
 
@@ -173,7 +173,7 @@ fn listener(view: &ListenerView) -> Document {
         sheet.leaf("Hostname", &view.host_name);
         sheet.flag("Enabled", true);
         sheet.leaf("URLPrefix", "wsman");
-        sheet.leaf("CertificateThumbprint", &view.certificate_thumbprint);
+        sheet.leaf("CertificateThumbprint", &view.certificate_thumbprint.get());
         for address in &view.listening_on {
             sheet.leaf("ListeningOn", &address.to_string());
         }

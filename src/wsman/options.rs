@@ -1,8 +1,10 @@
 //! What the service is told at start.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use smol_str::SmolStr;
 
 /// Limits under the names WinRM uses (`ws-management.md` §15.1).
@@ -57,11 +59,16 @@ impl Default for Identity {
 /// What the configuration resources tell beside the limits (`ws-management.md` §15). The protocol layer
 /// shows it and does not act on it.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of WinRM")]
 pub struct ConfigurationView {
     /// `Service/Auth/Basic`
     pub basic: bool,
     /// `Service/Auth/Negotiate`
     pub negotiate: bool,
+    /// `Service/Auth/Certificate`
+    pub certificate: bool,
+    /// `Service/Auth/CredSSP`
+    pub credssp: bool,
     /// `Service/Auth/CbtHardeningLevel`
     pub cbt_hardening_level: &'static str,
     /// `Service/AllowUnencrypted`
@@ -74,6 +81,29 @@ pub struct ConfigurationView {
     pub listeners: Vec<ListenerView>,
 }
 
+/// The thumbprint of a certificate that may be replaced while it is shown; clones follow.
+#[derive(Clone, Debug, Default)]
+pub struct Thumbprint(Arc<ArcSwap<String>>);
+
+impl Thumbprint {
+    /// Shows another one from now on.
+    pub fn set(&self, thumbprint: String) {
+        self.0.store(Arc::new(thumbprint));
+    }
+
+    /// The one that is shown now.
+    #[must_use]
+    pub fn get(&self) -> Arc<String> {
+        self.0.load_full()
+    }
+}
+
+impl From<&str> for Thumbprint {
+    fn from(text: &str) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(text.to_owned())))
+    }
+}
+
 /// A listener as the configuration resources show it.
 #[derive(Clone, Debug)]
 pub struct ListenerView {
@@ -83,8 +113,8 @@ pub struct ListenerView {
     pub tls: bool,
     /// `Hostname`
     pub host_name: SmolStr,
-    /// `CertificateThumbprint`; empty without TLS.
-    pub certificate_thumbprint: SmolStr,
+    /// `CertificateThumbprint`; empty without TLS. It follows the certificate.
+    pub certificate_thumbprint: Thumbprint,
     /// `ListeningOn`
     pub listening_on: Vec<IpAddr>,
 }
@@ -94,6 +124,8 @@ impl Default for ConfigurationView {
         Self {
             basic: true,
             negotiate: false,
+            certificate: false,
+            credssp: false,
             cbt_hardening_level: "None",
             allow_unencrypted: false,
             max_connections: 300,

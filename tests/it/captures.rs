@@ -127,7 +127,14 @@ impl Wire {
         let users = PasswordKeeper::start(file, LogonLimits::default(), Arc::new(AuditMemory::default())).unwrap();
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), None).unwrap();
         let url = format!("http://{}/wsman", listener.address());
-        let auth = AuthPolicy { users, basic: true, allow_unencrypted: true, negotiate: None };
+        let auth = AuthPolicy {
+            users,
+            basic: true,
+            allow_unencrypted: true,
+            negotiate: None,
+            certificate: false,
+            credssp: None,
+        };
         let transport = Server::new(Arc::clone(&server.service), auth, Limits::default());
         let stop = CancellationToken::new();
         let token = stop.clone();

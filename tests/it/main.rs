@@ -17,6 +17,8 @@ mod backend_contract;
 #[cfg(test)]
 mod captures;
 #[cfg(test)]
+mod certificates;
+#[cfg(test)]
 mod class_schema;
 #[cfg(test)]
 mod client;
@@ -28,6 +30,8 @@ mod config;
 mod config_resources;
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod credssp;
 #[cfg(test)]
 mod engine_commands;
 #[cfg(test)]

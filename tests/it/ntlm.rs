@@ -105,6 +105,21 @@ pub(super) fn type_3(type_2: &[u8], user: &str, password: &str, binding: Option<
 }
 
 impl Client {
+    /// Signature and sealed bytes, as `GSS_Wrap` puts them together.
+    pub(super) fn wrap(&mut self, clear: &[u8]) -> Vec<u8> {
+        let mut data = clear.to_vec();
+        let signature = self.to_server.signature(clear, |cipher| cipher.apply_keystream(&mut data));
+        [signature, data].concat()
+    }
+
+    /// What the server has put together so.
+    pub(super) fn unwrap(&mut self, sealed: &[u8]) -> Vec<u8> {
+        let mut data = sealed[16..].to_vec();
+        self.to_client.cipher.apply_keystream(&mut data);
+        assert_eq!(self.to_client.signature(&data, |_| ()), sealed[..16]);
+        data
+    }
+
     /// A request with a sealed body.
     fn seal(&mut self, text: &str) -> Vec<u8> {
         let mut data = text.as_bytes().to_vec();

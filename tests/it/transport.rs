@@ -17,9 +17,9 @@ use tokio_util::sync::CancellationToken;
 use wsnapd::cimom::Principal;
 use wsnapd::time::ManualClock;
 use wsnapd::transport::auth::{
-    ChannelBindingPolicy, LogonLimits, NegotiatePolicy, PasswordKeeper, User, UsersFile, hash_password,
+    ChannelBindingPolicy, CredSspPolicy, LogonLimits, NegotiatePolicy, PasswordKeeper, User, UsersFile, hash_password,
 };
-use wsnapd::transport::{AuthPolicy, EnvelopeHandler, Limits, Listener, Server, TlsIdentity};
+use wsnapd::transport::{AuthPolicy, EnvelopeHandler, Limits, Listener, Server, TlsIdentity, TlsSettings};
 use wsnapd::wsman::{Encoding, Outbound};
 
 /// Answers with what it got. `<slow/>` waits for `release`, `<fault/>` is a fault.
@@ -67,6 +67,7 @@ pub(super) struct TestServer {
     pub(super) users_file: std::path::PathBuf,
     pub(super) handler: Echo,
     pub(super) audit: Arc<AuditMemory>,
+    pub(super) identity: Arc<TlsIdentity>,
     stop: CancellationToken,
     running: JoinHandle<()>,
     _directory: TempDir,
@@ -95,23 +96,69 @@ impl TestServer {
         binding: ChannelBindingPolicy,
         logon: LogonLimits,
     ) -> Self {
+        let tls = TlsSettings::new(&certs("server.pem"), &certs("server.key"));
+        Self::secured(tls, allow_unencrypted, limits, binding, logon)
+    }
+
+    /// Takes CredSSP of this version and above, and no clear text over HTTP.
+    pub(super) fn delegated(oldest_version: u32) -> Self {
+        let tls = TlsSettings::new(&certs("server.pem"), &certs("server.key"));
+        let logon = LogonLimits { delay_after: 0, lockout_after: 4, ..LogonLimits::default() };
+        Self::built(tls, false, Limits::default(), ChannelBindingPolicy::Relaxed, logon, Some(oldest_version))
+    }
+
+    /// With its own way to serve HTTPS; certificates log on if anybody vouches for them.
+    pub(super) fn secured(
+        tls: TlsSettings,
+        allow_unencrypted: bool,
+        limits: Limits,
+        binding: ChannelBindingPolicy,
+        logon: LogonLimits,
+    ) -> Self {
+        Self::built(tls, allow_unencrypted, limits, binding, logon, None)
+    }
+
+    fn built(
+        tls: TlsSettings,
+        allow_unencrypted: bool,
+        limits: Limits,
+        binding: ChannelBindingPolicy,
+        logon: LogonLimits,
+        credssp: Option<u32>,
+    ) -> Self {
+        let certificate = tls.clients.is_some();
         let directory = TempDir::new().unwrap();
         let users_file = directory.path().join("users");
         write_user(&users_file, "Admin", "secret");
         let audit = Arc::new(AuditMemory::default());
         let users = PasswordKeeper::start(users_file.clone(), logon, Arc::<AuditMemory>::clone(&audit)).unwrap();
-        let identity = TlsIdentity::load(&certs("server.pem"), &certs("server.key")).unwrap();
+        let identity = TlsIdentity::open(tls).unwrap();
         let http = Listener::bind("127.0.0.1:0".parse().unwrap(), None).unwrap();
-        let https = Listener::bind("127.0.0.1:0".parse().unwrap(), Some(identity)).unwrap();
+        let https = Listener::bind("127.0.0.1:0".parse().unwrap(), Some(Arc::clone(&identity))).unwrap();
         let handler = Echo::default();
         let negotiate = Some(NegotiatePolicy::new("vm.example.test", clock(), binding));
-        let auth = AuthPolicy { users, basic: true, allow_unencrypted, negotiate };
+        let credssp = credssp.map(|oldest_version| CredSspPolicy {
+            negotiate: NegotiatePolicy::new("vm.example.test", clock(), ChannelBindingPolicy::None),
+            identity: Arc::clone(&identity),
+            oldest_version,
+        });
+        let auth = AuthPolicy { users, basic: true, allow_unencrypted, negotiate, certificate, credssp };
         let server = Server::new(handler.clone(), auth, limits);
         let stop = CancellationToken::new();
         let addresses = (http.address(), https.address());
         let token = stop.clone();
         let running = tokio::spawn(async move { server.serve(vec![http, https], token).await });
-        Self { http: addresses.0, https: addresses.1, users_file, handler, audit, stop, running, _directory: directory }
+        Self {
+            http: addresses.0,
+            https: addresses.1,
+            users_file,
+            handler,
+            audit,
+            identity,
+            stop,
+            running,
+            _directory: directory,
+        }
     }
 
     pub(super) async fn connect(&self) -> Wire<TcpStream> {
@@ -214,6 +261,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.answer().await
     }
 
+    /// Closed, in good order or not.
+    pub(super) async fn is_gone(&mut self) -> bool {
+        let mut byte = [0];
+        tokio::time::timeout(Duration::from_secs(10), self.stream.read(&mut byte))
+            .await
+            .unwrap()
+            .map_or(true, |n| n == 0)
+    }
+
     pub(super) async fn is_closed(&mut self) -> bool {
         self.fill().await == 0
     }
@@ -226,18 +282,29 @@ pub(super) async fn tls_connect(
     use rustls::pki_types::pem::PemObject;
     let mut roots = rustls::RootCertStore::empty();
     roots.add(rustls::pki_types::CertificateDer::from_pem_file(certs("ca.pem")).unwrap()).unwrap();
+    tls_connect_with(address, versions, roots, None).await.unwrap()
+}
+
+/// The same with other authorities, and with a certificate of the client.
+pub(super) async fn tls_connect_with(
+    address: SocketAddr,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+    roots: rustls::RootCertStore,
+    client: Option<(Vec<rustls::pki_types::CertificateDer<'static>>, rustls::pki_types::PrivateKeyDer<'static>)>,
+) -> std::io::Result<Wire<tokio_rustls::client::TlsStream<TcpStream>>> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)
         .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let config = match client {
+        Some((chain, key)) => config.with_client_auth_cert(chain, key).unwrap(),
+        None => config.with_no_client_auth(),
+    };
     let stream = TcpStream::connect(address).await.unwrap();
-    let stream = tokio_rustls::TlsConnector::from(Arc::new(config))
-        .connect("localhost".try_into().unwrap(), stream)
-        .await
-        .unwrap();
-    Wire { stream, buffer: Vec::new() }
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let stream = connector.connect("localhost".try_into().unwrap(), stream).await?;
+    Ok(Wire { stream, buffer: Vec::new() })
 }
 
 #[tokio::test]

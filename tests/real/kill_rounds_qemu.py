@@ -46,6 +46,8 @@ FULL, DISKS, RECOVERY = 2, 3, 32768
 SLOW = 256 << 10
 #: The kill waits so long for one.
 MEETING = 5.0
+#: No job has been at work for so long when everything is looked at.
+QUIET = 1.0
 
 
 class Broken(Exception):
@@ -418,14 +420,19 @@ class Rounds:
         return cim.references_of_class(V2, "Msvm_SnapshotCollection")
 
     def wait_for_all_jobs(self, cim):
-        """Jobs that nobody heard of may still be at work, so that what they make comes later."""
-        deadline = time.monotonic() + 90
+        """Jobs that nobody heard of may still be at work, so that what they make comes later.
+
+        A merge begins a moment after the job that made it necessary has ended.
+        """
+        deadline, quiet = time.monotonic() + 90, None
         while True:
             jobs = cim.enumerate(wsman.class_uri(V2, "Msvm_ConcreteJob"))
             stuck = [job.properties for job in jobs if job.number("JobState") not in wsman.FINAL]
-            if not stuck:
+            now = time.monotonic()
+            quiet = None if stuck else quiet or now
+            if quiet and now - quiet > QUIET:
                 return
-            require(time.monotonic() < deadline, f"jobs without an end: {stuck}")
+            require(now < deadline, f"jobs without an end: {stuck}")
             time.sleep(0.02)
 
     # -- the promises ----------------------------------------------------------------------------

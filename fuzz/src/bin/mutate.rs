@@ -127,18 +127,58 @@ fn mutate(random: &mut Random, text: &mut Vec<char>, corpus: &[Vec<char>]) {
     text.truncate(20_000);
 }
 
+/// A byte becomes another one: lengths and tags are single bytes.
+fn damage(random: &mut Random, text: &mut [char]) {
+    for _ in 0..random.below(4) {
+        let at = random.below(text.len());
+        if let Some(place) = text.get_mut(at) {
+            *place = char::from(u8::try_from(random.below(256)).unwrap_or_default());
+        }
+    }
+}
+
+/// An oracle of either kind.
+#[derive(Clone, Copy)]
+enum Oracle {
+    Text(oracles::Oracle),
+    Bytes(oracles::BytesOracle),
+}
+
+impl Oracle {
+    /// Characters beyond those of one byte stand for their lowest eight bits.
+    fn meet(self, input: &str) {
+        match self {
+            Self::Text(oracle) => oracle(input),
+            Self::Bytes(oracle) => {
+                let bytes: Vec<u8> =
+                    input.chars().map(|c| u8::try_from(u32::from(c) & 0xff).unwrap_or_default()).collect();
+                oracle(&bytes);
+            }
+        }
+    }
+}
+
+fn oracle(name: &str) -> Option<Oracle> {
+    let text = oracles::ALL.iter().find(|(known, _)| *known == name).map(|(_, oracle)| Oracle::Text(*oracle));
+    let bytes = || oracles::BYTES.iter().find(|(known, _)| *known == name).map(|(_, oracle)| Oracle::Bytes(*oracle));
+    text.or_else(bytes)
+}
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [name, seconds, files @ ..] = arguments.as_slice() else {
         eprintln!("usage: mutate ORACLE SECONDS FILE...");
         return ExitCode::FAILURE;
     };
-    let Some((_, oracle)) = oracles::ALL.iter().find(|(known, _)| known == name) else {
+    let Some(oracle) = oracle(name) else {
         eprintln!("no oracle is called {name}");
         return ExitCode::FAILURE;
     };
-    let corpus: Vec<Vec<char>> =
-        files.iter().filter_map(|file| std::fs::read_to_string(file).ok()).map(|text| text.chars().collect()).collect();
+    let read = |file: &String| match oracle {
+        Oracle::Text(_) => std::fs::read_to_string(file).ok().map(|text| text.chars().collect()),
+        Oracle::Bytes(_) => std::fs::read(file).ok().map(|bytes| bytes.into_iter().map(char::from).collect()),
+    };
+    let corpus: Vec<Vec<char>> = files.iter().filter_map(read).collect();
     if corpus.is_empty() {
         eprintln!("no file to start from could be read");
         return ExitCode::FAILURE;
@@ -152,10 +192,13 @@ fn main() -> ExitCode {
         for _ in 0..=random.below(6) {
             mutate(&mut random, &mut text, &corpus);
         }
+        if matches!(oracle, Oracle::Bytes(_)) {
+            damage(&mut random, &mut text);
+        }
         let input: String = text.into_iter().collect();
         let begin = Instant::now();
-        if panic::catch_unwind(|| oracle(&input)).is_err() {
-            println!("{input}");
+        if panic::catch_unwind(|| oracle.meet(&input)).is_err() {
+            println!("{}", input.escape_default());
             return ExitCode::FAILURE;
         }
         if begin.elapsed() > slowest {

@@ -76,6 +76,12 @@ pub(super) fn connection_options(args: ConnectionArgs) -> Result<ClientOptions, 
     let url = args.url.or_else(|| client_setting("WSNAPD_URL")).unwrap_or_else(|| DEFAULT_URL.to_owned());
     let user = args.user.or_else(|| client_setting("WSNAPD_USER")).unwrap_or_else(|| "admin".to_owned());
     let ca = args.ca.or_else(|| client_setting("WSNAPD_CA").map(PathBuf::from));
+    if let Some(certificate) = args.cert {
+        let key = args.key.unwrap_or_else(|| certificate.clone());
+        let mut options = options(&url, &user, "", ca);
+        options.certificate = Some((certificate, key));
+        return Ok(options);
+    }
     let password_file = args.password_file.or_else(|| client_setting("WSNAPD_PASSWORD_FILE").map(PathBuf::from));
     let password = match password_file {
         Some(file) => read_password_file(&file)?,

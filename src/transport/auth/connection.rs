@@ -19,6 +19,10 @@ use crate::access::{self, Account, Principal};
 use crate::transport::channel_binding::ChannelBinding;
 
 use super::basic;
+use super::certificate::ClientCertificate;
+use super::certificate_logon::CertificateLogon;
+use super::credssp::{ChannelError, Record};
+use super::credssp_logon::CredSspLogon;
 use super::negotiate::{self, Facts, Handshake, MAX_TOKEN_BYTES, Refusal, Step};
 use super::ntlm::{BindingCheck, NtHash, NtlmError, SealError, SecurityContext};
 use super::policy::{AuthPolicy, ChannelBindingPolicy, NegotiatePolicy};
@@ -101,6 +105,8 @@ pub(in crate::transport) struct ConnectionAuth {
     /// Where the client is.
     source: IpAddr,
     state: Mutex<State>,
+    certificate: CertificateLogon,
+    credssp: CredSspLogon,
 }
 
 impl ConnectionAuth {
@@ -116,7 +122,14 @@ impl ConnectionAuth {
             (None, true) => Confidentiality::ClearAllowed,
             (None, false) => Confidentiality::SealedOnly,
         };
-        Self { confidentiality, handshake_limit, source, state: Mutex::new(State::Anonymous) }
+        let certificate = CertificateLogon::new(None, source);
+        let credssp = CredSspLogon::new(source, handshake_limit);
+        Self { confidentiality, handshake_limit, source, state: Mutex::new(State::Anonymous), certificate, credssp }
+    }
+
+    /// The same with the certificate that the client has shown.
+    pub(in crate::transport) fn with_certificate(self, certificate: Option<ClientCertificate>) -> Self {
+        Self { certificate: CertificateLogon::new(certificate, self.source), ..self }
     }
 
     /// Whether envelopes may travel unsealed.
@@ -128,8 +141,14 @@ impl ConnectionAuth {
     pub(in crate::transport) async fn authenticate(&self, policy: &AuthPolicy, headers: &HeaderMap) -> Outcome {
         let before = std::mem::replace(&mut *self.lock(), State::Anonymous);
         let Some(value) = headers.get(AUTHORIZATION) else {
-            return self.resume(before, policy).await;
+            return match self.credssp.resume(policy).await {
+                Some(principal) => Outcome::Authenticated(Admitted::at_once(principal)),
+                None => self.resume(before, policy).await,
+            };
         };
+        if Scheme::split(value.as_bytes()).is_none_or(|(scheme, _)| scheme != Scheme::CredSsp) {
+            self.credssp.forget();
+        }
         match Scheme::split(value.as_bytes()) {
             Some((scheme, credentials)) if self.offers(policy, scheme).await => match scheme {
                 Scheme::Basic => match policy.users.verify(credentials, self.source).await {
@@ -141,6 +160,14 @@ impl ConnectionAuth {
                     basic::Verdict::Busy => Outcome::Busy,
                 },
                 Scheme::Negotiate | Scheme::Ntlm => self.negotiate(before, policy, scheme, credentials).await,
+                Scheme::CredSsp => self.credssp.step(policy, credentials).await,
+                Scheme::Certificate => match self.certificate.account(policy).await {
+                    Some(account) => {
+                        let principal = Principal::new(account, access::Scheme::Certificate, self.source);
+                        Outcome::Authenticated(Admitted::at_once(principal))
+                    }
+                    None => self.challenge(policy).await,
+                },
             },
             _ => self.challenge(policy).await,
         }
@@ -154,6 +181,10 @@ impl ConnectionAuth {
                 offer.push(scheme.challenge());
             }
         }
+        // Only when it is all there is: no client has to be told, and some cannot read it.
+        if offer.is_empty() && self.offers(policy, Scheme::Certificate).await {
+            offer.push(Scheme::Certificate.challenge());
+        }
         if offer.is_empty() { Outcome::Forbidden } else { Outcome::Challenge(offer) }
     }
 
@@ -165,6 +196,16 @@ impl ConnectionAuth {
     /// Seals an answer in place and gives its signature.
     pub(in crate::transport) fn seal(&self, data: &mut [u8]) -> Result<[u8; 16], UnsealError> {
         self.with_context(|context| context.seal(data))
+    }
+
+    /// Unseals a request of CredSSP; `None` when nobody logged on with it.
+    pub(in crate::transport) fn unseal_tls(&self, parts: &[Record]) -> Option<Result<Vec<u8>, ChannelError>> {
+        self.credssp.unseal(parts)
+    }
+
+    /// Seals an answer of CredSSP; gives its parts and the length of what each record has behind its clear text.
+    pub(in crate::transport) fn seal_tls(&self, message: &[u8]) -> Option<Result<(Vec<Record>, u32), ChannelError>> {
+        self.credssp.seal(message)
     }
 
     /// A context that failed once is out of step for ever, so the logon ends with it.
@@ -190,12 +231,17 @@ impl ConnectionAuth {
         match scheme {
             Scheme::Basic => policy.basic && self.clear_text_allowed(),
             Scheme::Negotiate | Scheme::Ntlm => policy.negotiate.is_some() && policy.users.anyone_may_use_ntlm().await,
+            Scheme::CredSsp => policy.credssp.is_some() && policy.users.anyone_may_use_ntlm().await,
+            Scheme::Certificate => policy.certificate && matches!(self.confidentiality, Confidentiality::Tls(_)),
         }
     }
 
     /// A request without `Authorization`: whoever logged on before on this connection.
     async fn resume(&self, before: State, policy: &AuthPolicy) -> Outcome {
-        let State::Established(mut logon) = before else { return self.challenge(policy).await };
+        let State::Established(mut logon) = before else {
+            self.certificate.ignored(policy);
+            return self.challenge(policy).await;
+        };
         if logon.looked.elapsed() >= LOOK_EVERY {
             match policy.users.ntlm_account(&logon.account.name).await {
                 // Role and scope are those of now.
@@ -293,6 +339,6 @@ impl ConnectionAuth {
 }
 
 /// A token of a bearable length.
-fn decode(credentials: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn decode(credentials: &[u8]) -> Option<Vec<u8>> {
     STANDARD.decode(credentials).ok().filter(|token| token.len() <= MAX_TOKEN_BYTES)
 }

@@ -29,6 +29,7 @@ use tracing::{debug, info, warn};
 use crate::access::{Account, Accounts, AuditOutcome, AuditRecord, AuditTrail, Scheme};
 
 use super::basic::{Credentials, Verdict};
+use super::certificate::{CertificateNames, CertificateRefusal};
 use super::defence::{Defence, LogonLimits};
 use super::ntlm::NtHash;
 use super::users::UsersFile;
@@ -136,6 +137,22 @@ impl PasswordKeeper {
         self.look(find).await.flatten()
     }
 
+    /// The account that a certificate belongs to.
+    pub(super) async fn account_of_certificate(
+        &self,
+        names: CertificateNames,
+    ) -> Result<Arc<Account>, CertificateRefusal> {
+        let find = move |users: &UsersFile| {
+            let mut fitting = users.iter().filter(|user| user.rules().iter().any(|rule| rule.fits(&names)));
+            match (fitting.next(), fitting.next()) {
+                (Some(user), None) => Ok(Arc::clone(user.account())),
+                (Some(_), Some(_)) => Err(CertificateRefusal::Ambiguous),
+                (None, _) => Err(CertificateRefusal::Unmapped),
+            }
+        };
+        self.look(find).await.unwrap_or(Err(CertificateRefusal::Unmapped))
+    }
+
     /// Looks into the file as it is now. Reading it may block, so that is done elsewhere; a connection
     /// waits for one look at a time, which bounds how many there are. `None` when the runtime ends.
     async fn look<T: Send + 'static>(&self, ask: impl FnOnce(&UsersFile) -> T + Send + 'static) -> Option<T> {
@@ -217,16 +234,21 @@ impl PasswordKeeper {
         self.0.audit.write(&AuditRecord { reason: Some(reason.to_owned()), ..record });
     }
 
-    /// Counts and records a wrong proof, and waits for as long as the answer to it has to.
+    /// Counts and records a wrong password, and waits for as long as the answer to it has to.
     pub(super) async fn wrong_proof(&self, account: &str, source: IpAddr, scheme: Scheme) {
+        self.failed(account, source, scheme, "wrong password or unknown user").await;
+    }
+
+    /// Counts and records a wrong proof of any kind, and waits for as long as the answer to it has to.
+    pub(super) async fn failed(&self, account: &str, source: IpAddr, scheme: Scheme, reason: &str) {
         let penalty = self.0.defence.failed(account, source, Instant::now());
         // A name may be as long as a head; no account has a longer one than this.
         let name: String = account.chars().take(MAX_NAME).collect();
         if penalty.locks_out {
-            warn!(account = name, %source, "Too many wrong passwords: locked out for a while");
-            self.refused(&name, source, scheme, "wrong password or unknown user; locked out from now on");
+            warn!(account = name, %source, "Too many wrong proofs: locked out for a while");
+            self.refused(&name, source, scheme, &format!("{reason}; locked out from now on"));
         } else {
-            self.refused(&name, source, scheme, "wrong password or unknown user");
+            self.refused(&name, source, scheme, reason);
         }
         if !penalty.delay.is_zero() {
             tokio::time::sleep(penalty.delay).await;

@@ -6,7 +6,12 @@
 //! [`AuthPolicy`].
 
 mod basic;
+mod certificate;
+mod certificate_logon;
 mod connection;
+mod credssp;
+mod credssp_logon;
+pub mod decoders;
 mod defence;
 mod keeper;
 mod negotiate;
@@ -18,10 +23,13 @@ mod scheme;
 mod spnego;
 mod users;
 
+pub use certificate::{CertificateRule, CertificateRuleError};
 pub use defence::LogonLimits;
 pub use keeper::{KeeperError, PasswordKeeper};
 pub use ntlm::NtHash;
-pub use policy::{AuthPolicy, ChannelBindingPolicy, NegotiatePolicy};
+pub use policy::{AuthPolicy, ChannelBindingPolicy, CredSspPolicy, NegotiatePolicy};
 pub use users::{User, UserNameError, UsersError, UsersFile, hash_password};
 
+pub(super) use certificate::{ClientCertificate, record_handshake};
 pub(super) use connection::{Admitted, ConnectionAuth, Outcome};
+pub(super) use credssp::Record;

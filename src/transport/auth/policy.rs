@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::time::{Clock, Timestamp};
+use crate::transport::tls::TlsIdentity;
 
 use super::keeper::PasswordKeeper;
 use super::ntlm::ServerNames;
@@ -19,6 +20,10 @@ pub struct AuthPolicy {
     pub allow_unencrypted: bool,
     /// `Auth/Negotiate`; `None` switches it off. It is offered only while a user may use NTLM.
     pub negotiate: Option<NegotiatePolicy>,
+    /// `Auth/Certificate`: certificates of clients may log on over HTTPS.
+    pub certificate: bool,
+    /// `Auth/CredSSP`; `None` switches it off. It is offered only while a user may use NTLM.
+    pub credssp: Option<CredSspPolicy>,
 }
 
 /// `Auth/CbtHardeningLevel`: what is asked of logons over TLS (`authentication.md` §8). On plain HTTP
@@ -40,6 +45,17 @@ pub struct NegotiatePolicy {
     pub(super) names: ServerNames,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) channel_binding: ChannelBindingPolicy,
+}
+
+/// What CredSSP needs.
+#[derive(Clone, Debug)]
+pub struct CredSspPolicy {
+    /// For the logon inside.
+    pub negotiate: NegotiatePolicy,
+    /// The certificate of the inner TLS connection, which need not be trusted by anybody.
+    pub identity: Arc<TlsIdentity>,
+    /// The oldest version of clients that are taken, from 2; below 5 a logon can be relayed (CVE-2018-0886).
+    pub oldest_version: u32,
 }
 
 impl NegotiatePolicy {

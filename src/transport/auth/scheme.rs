@@ -4,6 +4,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::header::HeaderValue;
 
+/// The profile in which the certificate of a TLS connection logs on (DSP0226 §C.3.6); it stands alone, without
+/// credentials.
+const CERTIFICATE: &str = "http://schemas.dmtf.org/wbem/wsman/1/wsman/secprofile/https/mutual";
+
 /// An authentication scheme.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scheme {
@@ -12,24 +16,34 @@ pub(super) enum Scheme {
     /// would prefer it and lose the sealing of messages (`authentication.md` §1).
     Ntlm,
     Basic,
+    /// A logon inside of TLS inside of headers, with which the client hands over its password.
+    CredSsp,
+    /// The certificate of the client's TLS connection. Not offered: clients that have one know what to send.
+    Certificate,
 }
 
 impl Scheme {
-    const ALL: [Self; 3] = [Self::Negotiate, Self::Ntlm, Self::Basic];
+    /// Those that credentials stand behind.
+    const ALL: [Self; 4] = [Self::Negotiate, Self::Ntlm, Self::CredSsp, Self::Basic];
 
     /// What a 401 lists, in its order.
-    pub(super) const OFFERED: [Self; 2] = [Self::Negotiate, Self::Basic];
+    pub(super) const OFFERED: [Self; 3] = [Self::Negotiate, Self::CredSsp, Self::Basic];
 
     pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Negotiate => "Negotiate",
             Self::Ntlm => "NTLM",
             Self::Basic => "Basic",
+            Self::CredSsp => "CredSSP",
+            Self::Certificate => CERTIFICATE,
         }
     }
 
     /// The scheme of an `Authorization` value and the credentials after it.
     pub(super) fn split(value: &[u8]) -> Option<(Self, &[u8])> {
+        if value.trim_ascii().eq_ignore_ascii_case(CERTIFICATE.as_bytes()) {
+            return Some((Self::Certificate, &[]));
+        }
         let end = value.iter().position(|byte| *byte == b' ')?;
         let (word, credentials) = value.split_at(end);
         let scheme = Self::ALL.into_iter().find(|scheme| word.eq_ignore_ascii_case(scheme.word().as_bytes()))?;
@@ -41,6 +55,8 @@ impl Scheme {
             Self::Negotiate => HeaderValue::from_static("Negotiate"),
             Self::Ntlm => HeaderValue::from_static("NTLM"),
             Self::Basic => HeaderValue::from_static("Basic realm=\"WSMAN\""),
+            Self::CredSsp => HeaderValue::from_static("CredSSP"),
+            Self::Certificate => HeaderValue::from_static(CERTIFICATE),
         }
     }
 
@@ -62,6 +78,8 @@ mod tests {
         assert_eq!(Scheme::split(b"bASIC  YQ== "), Some((Scheme::Basic, &b"YQ=="[..])));
         assert_eq!(Scheme::split(b"negotiate YQ=="), Some((Scheme::Negotiate, &b"YQ=="[..])));
         assert_eq!(Scheme::split(b"NTLM YQ=="), Some((Scheme::Ntlm, &b"YQ=="[..])));
+        assert_eq!(Scheme::split(CERTIFICATE.as_bytes()), Some((Scheme::Certificate, &b""[..])));
+        assert_eq!(Scheme::split(format!("{CERTIFICATE} YQ==").as_bytes()), None);
         assert_eq!(Scheme::split(b"Basic"), None);
         assert_eq!(Scheme::split(b"Bearer YQ=="), None);
         assert_eq!(Scheme::split(b""), None);

@@ -16,8 +16,9 @@ pub(super) mod oid {
 /// Mechanisms a client may list.
 const MAX_MECHANISMS: usize = 16;
 
-const SEQUENCE: u8 = 0x30;
-const OCTET_STRING: u8 = 0x04;
+pub(super) const SEQUENCE: u8 = 0x30;
+pub(super) const OCTET_STRING: u8 = 0x04;
+pub(super) const UTF8_STRING: u8 = 0x0c;
 const OBJECT_IDENTIFIER: u8 = 0x06;
 const ENUMERATED: u8 = 0x0a;
 const BIT_STRING: u8 = 0x03;
@@ -25,7 +26,7 @@ const APPLICATION: u8 = 0x60;
 const RESPONSE: u8 = 0xa1;
 
 /// `[n]`, constructed.
-const fn context(number: u8) -> u8 {
+pub(super) const fn context(number: u8) -> u8 {
     0xa0 | number
 }
 
@@ -135,11 +136,11 @@ pub(super) fn response(state: NegState, mechanism: Option<&[u8]>, token: Option<
 }
 
 /// What is left to read.
-struct Der<'a>(&'a [u8]);
+pub(super) struct Der<'a>(pub(super) &'a [u8]);
 
 impl<'a> Der<'a> {
     /// The content of the next element, which must have this tag.
-    fn take(&mut self, tag: u8) -> Option<&'a [u8]> {
+    pub(super) fn take(&mut self, tag: u8) -> Option<&'a [u8]> {
         let (found, rest) = self.0.split_first()?;
         if *found != tag {
             return None;
@@ -162,12 +163,12 @@ impl<'a> Der<'a> {
 
     /// The next element if it has this tag; the outer `None` is for one that is broken.
     #[expect(clippy::option_option, reason = "absent and broken are different things")]
-    fn take_if(&mut self, tag: u8) -> Option<Option<&'a [u8]>> {
+    pub(super) fn take_if(&mut self, tag: u8) -> Option<Option<&'a [u8]>> {
         if self.0.first() == Some(&tag) { self.take(tag).map(Some) } else { Some(None) }
     }
 
     #[expect(clippy::option_option, reason = "absent and broken are different things")]
-    fn octets_if(&mut self, tag: u8) -> Option<Option<&'a [u8]>> {
+    pub(super) fn octets_if(&mut self, tag: u8) -> Option<Option<&'a [u8]>> {
         match self.take_if(tag)? {
             Some(content) => whole(content, OCTET_STRING).map(Some),
             None => Some(None),
@@ -176,13 +177,13 @@ impl<'a> Der<'a> {
 }
 
 /// The content of the one element that fills `bytes`.
-fn whole(bytes: &[u8], tag: u8) -> Option<&[u8]> {
+pub(super) fn whole(bytes: &[u8], tag: u8) -> Option<&[u8]> {
     let mut der = Der(bytes);
     let content = der.take(tag)?;
     der.0.is_empty().then_some(content)
 }
 
-fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+pub(super) fn element(tag: u8, content: &[u8]) -> Vec<u8> {
     let mut bytes = vec![tag];
     let length = content.len().to_be_bytes();
     if content.len() < 0x80 {

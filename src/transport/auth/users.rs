@@ -1,7 +1,9 @@
-//! The password file: one `name:hash` a line, the hash as an argon2id PHC string.
+//! The password file: one `name:hash` a line, the hash as an argon2id PHC string, or `*` for a user without a
+//! password.
 //!
 //! Further fields follow in any order: `$ROLE$` with the role (an administrator without one), `$SCOPE$` with the
-//! scope if there is one, and for a user who may log on with NTLM `$NT$` with the NT hash in hexadecimal. That hash
+//! scope if there is one, `$CERT$` with each rule by which certificates belong to the user (colons as `%3A`, percent
+//! signs as `%25`), and for a user who may log on with NTLM `$NT$` with the NT hash in hexadecimal. That hash
 //! is as good as the password, so a file that holds one is read only if nobody but its owner can.
 
 use std::collections::BTreeMap;
@@ -20,6 +22,7 @@ use zeroize::Zeroizing;
 use crate::access::{Account, Role, Scope};
 use crate::transport::private_file;
 
+use super::certificate::CertificateRule;
 use super::ntlm::NtHash;
 
 /// 7 MiB and five passes: as strong as the larger settings in use elsewhere, and small enough for a
@@ -42,6 +45,11 @@ const ROLE_FIELD: &str = "$ROLE$";
 /// What the field with the scope begins with.
 const SCOPE_FIELD: &str = "$SCOPE$";
 
+/// What the fields with rules for certificates begin with.
+const CERTIFICATE_FIELD: &str = "$CERT$";
+/// What stands in the place of the hash of a user without a password.
+const NO_PASSWORD: &str = "*";
+
 /// Why the password file cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -53,7 +61,9 @@ pub enum UsersError {
     #[error("cannot write {0}")]
     Write(PathBuf, #[source] io::Error),
     /// A line is not `name:hash`.
-    #[error("{0}, line {1}: expected name:hash with an argon2 hash, and then role, scope and NT hash if any")]
+    #[error(
+        "{0}, line {1}: expected name:hash with an argon2 hash or *, and then role, scope, rules and NT hash if any"
+    )]
     Line(PathBuf, usize),
     /// The file holds NT hashes and others may read it.
     #[error("{0} holds NT hashes, so only its owner may have any access to it: chmod 600")]
@@ -81,6 +91,7 @@ pub struct User {
     account: Arc<Account>,
     hash: String,
     nt: Option<NtHash>,
+    rules: Vec<CertificateRule>,
 }
 
 impl User {
@@ -97,7 +108,35 @@ impl User {
             return Err(UserNameError::Character);
         }
         let account = Account { name: name.into(), role: Role::Administrator, scope: None };
-        Ok(Self { account: Arc::new(account), hash, nt: None })
+        Ok(Self { account: Arc::new(account), hash, nt: None, rules: Vec::new() })
+    }
+
+    /// A user who has no password and logs on by other means.
+    ///
+    /// # Errors
+    /// When the name cannot be that of a user.
+    pub fn without_password(name: &str) -> Result<Self, UserNameError> {
+        Self::new(name, NO_PASSWORD.to_owned())
+    }
+
+    /// The same user, to whom the certificates belong that fit one of these rules, and no others.
+    #[must_use]
+    pub fn with_certificates(self, mut rules: Vec<CertificateRule>) -> Self {
+        rules.sort();
+        rules.dedup();
+        Self { rules, ..self }
+    }
+
+    /// The rules by which certificates belong to the user.
+    #[must_use]
+    pub fn rules(&self) -> &[CertificateRule] {
+        &self.rules
+    }
+
+    /// Whether the user has a password.
+    #[must_use]
+    pub fn has_password(&self) -> bool {
+        self.hash != NO_PASSWORD
     }
 
     /// The same user, who may also log on with NTLM by the password of this hash.
@@ -133,9 +172,11 @@ impl User {
     fn parse(line: &str) -> Option<Self> {
         let mut fields = line.split(':');
         let (name, hash) = (fields.next()?, fields.next()?);
-        PasswordHash::new(hash).ok()?;
+        if hash != NO_PASSWORD {
+            PasswordHash::new(hash).ok()?;
+        }
         let mut user = Self::new(name, hash.to_owned()).ok()?;
-        let (mut role, mut scope) = (None, None);
+        let (mut role, mut scope, mut rules) = (None, None, Vec::new());
         for field in fields {
             if let Some(text) = field.strip_prefix(NT_FIELD).filter(|_| user.nt.is_none()) {
                 user = user.with_ntlm(NtHash::from_hex(text)?);
@@ -143,11 +184,13 @@ impl User {
                 role = Some(text.parse().ok()?);
             } else if let Some(text) = field.strip_prefix(SCOPE_FIELD).filter(|_| scope.is_none()) {
                 scope = Some(text.parse().ok()?);
+            } else if let Some(text) = field.strip_prefix(CERTIFICATE_FIELD) {
+                rules.push(text.replace("%3A", ":").replace("%25", "%").parse().ok()?);
             } else {
                 return None;
             }
         }
-        Some(user.with_role(role.unwrap_or(Role::Administrator), scope))
+        Some(user.with_certificates(rules).with_role(role.unwrap_or(Role::Administrator), scope))
     }
 }
 
@@ -189,12 +232,16 @@ impl UsersFile {
     /// When it cannot be written; the old file is then still there.
     pub fn save(&self, path: &Path) -> Result<(), UsersError> {
         let mut text = Zeroizing::new(String::with_capacity(256 * (self.users.len() + 1)));
-        text.push_str("# name:hash:role, then scope and NT hash if any, one user a line; written by `wsnapd user`\n");
+        text.push_str("# name:hash:role, then scope, rules for certificates and NT hash if any, one user a line; written by `wsnapd user`\n");
         for user in self.users.values() {
             write!(text, "{}:{}", user.account.name, user.hash).ok();
             write!(text, ":{ROLE_FIELD}{}", user.account.role).ok();
             if let Some(scope) = &user.account.scope {
                 write!(text, ":{SCOPE_FIELD}{scope}").ok();
+            }
+            for rule in &user.rules {
+                let rule = rule.to_string().replace('%', "%25").replace(':', "%3A");
+                write!(text, ":{CERTIFICATE_FIELD}{rule}").ok();
             }
             if let Some(nt) = &user.nt {
                 write!(text, ":{NT_FIELD}{}", nt.to_hex().as_str()).ok();
@@ -234,8 +281,8 @@ impl UsersFile {
     /// Compares a password with that of a user. An unknown name costs as much time as a known one.
     pub(super) fn verify(&self, name: &str, password: &[u8]) -> Option<&User> {
         let user = self.find(name);
-        let fits = matches(user.map_or(NOBODY, |user| user.hash.as_str()), password);
-        user.filter(|_| fits == Some(true))
+        let fits = matches(user.filter(|user| user.has_password()).map_or(NOBODY, |user| user.hash.as_str()), password);
+        user.filter(|user| user.has_password() && fits == Some(true))
     }
 }
 
@@ -322,6 +369,26 @@ mod tests {
             private_file::replace(&path, format!("bob:{NOBODY}:{twice}\n").as_bytes()).unwrap();
             assert!(matches!(UsersFile::load(&path), Err(UsersError::Line(_, 1))), "{twice}");
         }
+    }
+
+    #[test]
+    fn rules_for_certificates_and_users_without_a_password_are_kept() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("users");
+        let mut users = UsersFile::default();
+        let rules = ["upn=a%3Ab:c@corp", "subject=CN=Alice,O=Ex: 100%", "email=a@b.test"];
+        let rules: Vec<CertificateRule> = rules.iter().map(|rule| rule.parse().unwrap()).collect();
+        users.set(User::without_password("alice").unwrap().with_certificates(rules.clone()));
+        users.save(&path).unwrap();
+        let read = UsersFile::load(&path).unwrap();
+        assert_eq!(read, users);
+        assert_eq!(read.find("alice").unwrap().rules().len(), 3);
+        assert!(rules.iter().all(|rule| read.find("alice").unwrap().rules().contains(rule)));
+        for password in [&b"*"[..], b"", NOBODY.as_bytes()] {
+            assert_eq!(read.verify("alice", password), None);
+        }
+        private_file::replace(&path, format!("alice:{NOBODY}:$CERT$alice\n").as_bytes()).unwrap();
+        assert!(matches!(UsersFile::load(&path), Err(UsersError::Line(_, 1))));
     }
 
     #[test]
