@@ -316,6 +316,7 @@ fn service(
     let mut registry = ProviderRegistry::new();
     let options = ProviderOptions {
         aliases: certificate_names(config).into_iter().map(SmolStr::from).collect(),
+        utc_offset_minutes: i16::try_from(SystemClock.utc_offset_seconds() / 60).ok(),
         ..ProviderOptions::new(machine, installation(&config.data_dir)?)
     };
     providers::register(&mut registry, &schema, engine, &options)?;

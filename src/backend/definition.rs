@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::NetworkDefinition;
 use crate::time::Guid;
 
 /// How the content of a disk file is laid out.
@@ -37,6 +38,9 @@ pub struct MachineDefinition {
     /// Its disks, in the order of their attachment.
     #[serde(default)]
     pub disks: Vec<DiskDefinition>,
+    /// Its network cards, in the order of their attachment.
+    #[serde(default)]
+    pub networks: Vec<NetworkDefinition>,
     /// How QEMU runs it; for the back-end `qemu` only.
     #[serde(default)]
     pub qemu: QemuMachine,

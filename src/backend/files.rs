@@ -283,6 +283,8 @@ impl Hypervisor for FilesHypervisor {
                 state: MachineState::Off,
                 foreign: Some(Vec::new()),
                 virtual_sizes: machine.disks.iter().map(virtual_size).collect(),
+                serial_ports: Vec::new(),
+                process: None,
             };
             Ok(self.machines.values().map(report).collect())
         })

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     BackendError, BoxFuture, Cause, DiskDefinition, DiskFormat, ExportRequest, JournalStep, MachineDefinition,
-    StepControl,
+    SerialPort, StepControl,
 };
 use crate::time::Guid;
 
@@ -95,6 +95,10 @@ pub struct MachineReport {
     pub foreign: Option<Vec<ForeignSnapshot>>,
     /// Virtual size of each disk in bytes, in the order of the definition; `None` if the disk cannot be read.
     pub virtual_sizes: Vec<Option<u64>>,
+    /// Its serial ports, as far as the back-end knows them.
+    pub serial_ports: Vec<SerialPort>,
+    /// The process that runs it, as [`Hypervisor::process_id`] gives it.
+    pub process: Option<u32>,
 }
 
 /// Whether to freeze the guest.
@@ -411,6 +415,11 @@ pub trait Hypervisor: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<(), BackendError>> {
         let cause = Cause::NotSupported("this back-end cannot export".to_owned());
         Box::pin(std::future::ready(Err(BackendError::new("export the snapshot", cause))))
+    }
+
+    /// The process that runs a machine now, if the back-end knows it. Never waits.
+    fn process_id(&self, _machine: Guid) -> Option<u32> {
+        None
     }
 
     /// Starts, stops, pauses or saves a machine and returns its new state.

@@ -17,6 +17,8 @@ mod export;
 mod files;
 mod files_apply;
 mod files_export;
+mod hardware;
+mod host;
 mod hypervisor;
 mod open;
 mod qemu;
@@ -35,6 +37,8 @@ pub use directory::DirectoryPools;
 pub use error::{BackendError, Cause};
 pub use export::{ChangedParts, ExportMember, ExportRequest};
 pub use files::FilesHypervisor;
+pub use hardware::{InvalidMacAddress, MacAddress, NetworkDefinition, SerialPort};
+pub use host::{HostInspector, HostUsage, ProcessorPackage};
 pub use hypervisor::{
     ApplyRequest, Capabilities, DestroyRequest, DiskImage, ForeignSnapshot, Hypervisor, MachineReport, MachineState,
     Operation, PowerAction, Quiesce, Recovery, SnapshotOutcome, SnapshotRequest, TrackedDisk, TrackingRequest,

@@ -442,6 +442,8 @@ impl Hypervisor for SimulatedHypervisor {
                 state: machine.state,
                 foreign: Some(Vec::new()),
                 virtual_sizes: machine.definition.disks.iter().map(|_| Some(1 << 30)).collect(),
+                serial_ports: Vec::new(),
+                process: None,
             };
             Ok(self.world().machines.values().map(report).collect())
         })

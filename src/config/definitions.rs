@@ -6,7 +6,8 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use crate::backend::{
-    CollectionDefinition, DiskDefinition, DiskFormat, MachineDefinition, PoolDefinition, PoolSnapshots,
+    CollectionDefinition, DiskDefinition, DiskFormat, MachineDefinition, NetworkDefinition, PoolDefinition,
+    PoolSnapshots,
 };
 
 use super::diagnostics::{Diagnostic, Sink};
@@ -57,12 +58,21 @@ fn machine(text: &str, sink: &mut Sink<'_>) -> Option<MachineDefinition> {
             sink.report(None, format!("two disks are named {}", one.name));
         }
     }
+    let networks = tables(root, "network", "machine.network", sink, network);
+    for (index, one) in networks.iter().enumerate() {
+        if networks.iter().take(index).any(|other| other.name == one.name) {
+            sink.report(None, format!("two network cards are named {}", one.name));
+        }
+        if networks.iter().take(index).any(|other| other.mac == one.mac) {
+            sink.report(None, format!("two network cards have the address {}", one.mac));
+        }
+    }
     let qemu = qemu::machine(root, sink);
     let mut section = Section::new("machine", Some(root), None, sink);
     let (id, name) = (section.required_guid("id"), section.required_text("name"));
     let notes = section.text("notes").unwrap_or_default();
     let (memory_mb, processors) = (section.number("memory_mb"), section.number_u32("processors"));
-    Some(MachineDefinition { id: id?, name: name?, notes, memory_mb, processors, disks, qemu: qemu? })
+    Some(MachineDefinition { id: id?, name: name?, notes, memory_mb, processors, disks, networks, qemu: qemu? })
 }
 
 fn disk(section: &mut Section<'_, '_, '_>) -> Option<DiskDefinition> {
@@ -73,6 +83,13 @@ fn disk(section: &mut Section<'_, '_, '_>) -> Option<DiskDefinition> {
     };
     let (read_only, pass_through) = (section.flag("read_only"), section.flag("pass_through"));
     Some(DiskDefinition { name: name?, path: path?, format, read_only, pass_through })
+}
+
+fn network(section: &mut Section<'_, '_, '_>) -> Option<NetworkDefinition> {
+    let (name, mac) = (section.required_text("name"), section.required_text("mac"));
+    let mac = mac.and_then(|mac| mac.parse().map_err(|error| section.report("mac", format!("{error}"))).ok());
+    let bridge = section.text("bridge").filter(|bridge| !bridge.is_empty());
+    Some(NetworkDefinition { name: name?, mac: mac?, bridge })
 }
 
 /// Reads `[[pool]]`.

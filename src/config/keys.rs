@@ -24,7 +24,7 @@ pub enum Kind {
 /// A key of the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
-    /// The section it stands in: empty for the top, `machine` and `machine.disk` for a machine definition.
+    /// The section it stands in: empty for the top, `machine`, `machine.disk` … for a machine definition.
     pub section: &'static str,
     /// Its name; those that WinRM has are spelled as WinRM spells them.
     pub name: &'static str,
@@ -163,4 +163,7 @@ pub const KEYS: &[Key] = &[
     key("machine.disk", "format", Kind::Choice(&["raw", "qcow2"]), "raw"),
     key("machine.disk", "read_only", Kind::Flag, "false"),
     key("machine.disk", "pass_through", Kind::Flag, "false"),
+    key("machine.network", "name", Kind::Text, ""),
+    key("machine.network", "mac", Kind::Text, ""),
+    key("machine.network", "bridge", Kind::Text, ""),
 ];

@@ -43,6 +43,7 @@ fn record(system: &VirtualSystem, found: &ForeignSnapshot, sequence: u64, now: T
         launch: None,
         memory_mb: system.memory_mb,
         processors: system.processors,
+        ports: system.ports.clone(),
         tracking: Vec::new(),
         tracking_lost: false,
     }

@@ -55,8 +55,9 @@ pub use gate::Gate;
 pub use job::{AffectedElement, ElementEffect, ElementRef, Failure, Job, JobFailure, JobKind, Work};
 pub use job_state::{Effect, InvalidTransition, JobEvent, JobState, step};
 pub use model::{
-    Activity, Collection, CollectionKind, ConsistencyLevel, Disk, GuestBackupType, Pool, ShutdownAction, Snapshot,
-    SnapshotCollection, SnapshotKind, StartupAction, SystemState, UserSnapshotType, VirtualSystem, Volume, VolumeUsage,
+    Activity, Collection, CollectionKind, ConsistencyLevel, Disk, GuestBackupType, Pool, Ports, ShutdownAction,
+    Snapshot, SnapshotCollection, SnapshotKind, StartupAction, SystemState, UserSnapshotType, VirtualSystem, Volume,
+    VolumeUsage,
 };
 pub use options::EngineOptions;
 pub use reach::Reach;

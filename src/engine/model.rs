@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
-use crate::backend::{DiskFormat, DiskImage, MachineState, TrackedDisk};
+use crate::backend::{DiskFormat, DiskImage, MachineState, NetworkDefinition, SerialPort, TrackedDisk};
 use crate::time::{Guid, Timestamp};
 
 /// The state of a virtual system: one of the four lasting ones, or on the way to one.
@@ -209,6 +209,15 @@ pub struct Disk {
     pub pass_through: bool,
 }
 
+/// The ports of a system.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ports {
+    /// Network cards, in the order of their attachment.
+    pub networks: Vec<NetworkDefinition>,
+    /// Serial ports.
+    pub serial: Vec<SerialPort>,
+}
+
 /// A virtual machine with its active settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VirtualSystem {
@@ -244,6 +253,12 @@ pub struct VirtualSystem {
     pub memory_mb: u64,
     /// Virtual processors.
     pub processors: u32,
+    /// Its ports.
+    #[serde(default)]
+    pub ports: Ports,
+    /// The process that runs it, if the host tells.
+    #[serde(skip)]
+    pub process: Option<u32>,
     /// The snapshot the live state descends from.
     pub current_snapshot: Option<Guid>,
     /// The snapshot applied last, as long as it exists.
@@ -378,6 +393,9 @@ pub struct Snapshot {
     pub memory_mb: u64,
     /// Settings of the system at that time: virtual processors.
     pub processors: u32,
+    /// Settings of the system at that time: its ports.
+    #[serde(default)]
+    pub ports: Ports,
     /// The disks whose changes are tracked since.
     #[serde(default)]
     pub tracking: Vec<TrackedDisk>,

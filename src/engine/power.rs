@@ -40,14 +40,17 @@ impl Inner {
                 return;
             }
         };
-        if self.view().system(id).is_some_and(|system| system.state == state) {
+        let process = self.hypervisor.process_id(id);
+        if self.view().system(id).is_some_and(|system| system.state == state && system.process == process) {
             return;
         }
         let stored = self.ledger.transact(|draft| {
             let system = draft.system(id)?;
             if system.state != state {
-                let system = VirtualSystem { state, state_changed: self.now(), ..VirtualSystem::clone(system) };
-                draft.put_system(system);
+                let state_changed = self.now();
+                draft.put_system(VirtualSystem { state, state_changed, process, ..VirtualSystem::clone(system) });
+            } else if system.process != process {
+                draft.show_system(VirtualSystem { process, ..VirtualSystem::clone(system) });
             }
             Ok::<_, EngineError>(())
         });

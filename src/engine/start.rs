@@ -16,8 +16,8 @@ use super::recovery::Dormant;
 use super::report::Chain;
 use super::runner::{Inner, Settings};
 use super::{
-    Collection, CollectionKind, Disk, EngineError, EngineOptions, Records, ShutdownAction, StartupAction, StoreError,
-    SystemState, UserSnapshotType, View, VirtualSystem,
+    Collection, CollectionKind, Disk, EngineError, EngineOptions, Ports, Records, ShutdownAction, StartupAction,
+    StoreError, SystemState, UserSnapshotType, View, VirtualSystem,
 };
 use crate::backend::{CollectionDefinition, MachineReport};
 use crate::time::{Guid, Timestamp};
@@ -246,6 +246,8 @@ fn define_system(draft: &mut Draft, report: &MachineReport, now: Timestamp) {
         disks: Vec::new(),
         memory_mb: definition.memory_mb,
         processors: definition.processors,
+        ports: Ports::default(),
+        process: None,
         current_snapshot: None,
         last_applied: None,
         activity: None,
@@ -263,6 +265,8 @@ fn define_system(draft: &mut Draft, report: &MachineReport, now: Timestamp) {
     }
     (system.disks, system.memory_mb, system.processors) =
         (disks.collect(), definition.memory_mb, definition.processors);
+    system.ports = Ports { networks: definition.networks.clone(), serial: report.serial_ports.clone() };
+    system.process = report.process;
     if known.as_deref() != Some(&system) {
         draft.put_system(system);
     }

@@ -339,6 +339,7 @@ impl Work {
                 launch: outcome.launch.clone(),
                 memory_mb: system.memory_mb,
                 processors: system.processors,
+                ports: system.ports.clone(),
                 tracking: outcome.tracking.clone(),
                 tracking_lost: false,
             });

@@ -97,6 +97,7 @@ fn machine(builder: InstanceBuilder, scope: &Scope, system: &VirtualSystem) -> R
         .set("Name", guid_text(system.id))
         .set("OnTimeInMilliseconds", u64::try_from(uptime).unwrap_or(0))
         .set("OperationalStatus", status)
+        .set("ProcessID", system.process)
         .set("StatusDescriptions", descriptions)
         .set("TimeOfLastConfigurationChange", CimDateTime::utc(system.config_changed))
         .set(

@@ -1,80 +1,160 @@
-//! `Msvm_ResourceAllocationSettingData` and `Msvm_StorageAllocationSettingData`: the device records of machines
-//! and snapshots (`snapshot-semantics` §1 Identity, `clients.md` part 5).
+//! The device records of machines and snapshots: which there are and what they are called (`snapshot-semantics` §1
+//! Identity, `clients.md` part 5). What stands in them is made by [`DeviceSettings`](super::device_settings).
 //!
-//! Every machine has one SCSI controller; each disk is a drive on it, and a disk that is a file is an image in
-//! that drive. A snapshot has copies of its own.
+//! Every machine has processors, memory and one SCSI controller; each disk is a drive on it, and a disk that is a file
+//! is an image in that drive. Each network card has a connection. A snapshot has copies of its own.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use smol_str::{SmolStr, format_smolstr};
 
-use super::element::{Element, after_prefix, guid, guid_text};
-use super::family::{Elements, Family};
-use super::scope::{Scope, Shared};
-use crate::cim::{CimError, CimInstance, CimValue, ClassDeclaration, InstanceBuilder};
-use crate::engine::View;
+use super::element::{Element, RESOURCE_DATA, STORAGE_DATA, after_prefix, guid};
+use crate::engine::{Ports, View};
 use crate::time::Guid;
 
-/// Type of the SCSI controller of a virtual machine, which every host uses.
-const CONTROLLER: &str = "BA6163D9-04A1-4D29-B605-72E2FFB1DC7F";
+/// Class of processors.
+pub(super) const PROCESSOR_DATA: &str = "Msvm_ProcessorSettingData";
+/// Class of memory.
+pub(super) const MEMORY_DATA: &str = "Msvm_MemorySettingData";
+/// Class of network cards.
+pub(super) const CARD_DATA: &str = "Msvm_SyntheticEthernetPortSettingData";
+/// Class of connections of network cards.
+pub(super) const CONNECTION_DATA: &str = "Msvm_EthernetPortAllocationSettingData";
+/// Class of serial ports.
+pub(super) const SERIAL_DATA: &str = "Msvm_SerialPortSettingData";
+
+/// The classes of all device records.
+pub(super) const DEVICE_CLASSES: [&str; 7] =
+    [RESOURCE_DATA, STORAGE_DATA, PROCESSOR_DATA, MEMORY_DATA, CARD_DATA, CONNECTION_DATA, SERIAL_DATA];
+
+// The types of virtual devices, which are the same on every host.
+const SCSI: &str = "BA6163D9-04A1-4D29-B605-72E2FFB1DC7F";
+const PROCESSOR: &str = "B637F346-6A0E-4DEC-AF52-BD70CB80A21D";
+const MEMORY: &str = "4764334D-E001-4176-82EE-5594EC9B530E";
+const CARD: &str = "F8615163-DF3E-46C5-913F-F2D2F965ED0E";
+const SERIAL: &str = "8E3A359F-559A-4B6A-98A9-1690A6100ED7";
 
 /// A device record of a machine or snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Device {
-    owner: Guid,
-    part: Part,
+    pub(super) owner: Guid,
+    pub(super) part: Part,
 }
 
-/// Which of the records of an owner; disks are counted from zero.
+/// Which of the records of an owner; those of a kind are counted from zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
+pub(super) enum Part {
     Controller,
     Drive(usize),
     Image(usize),
+    Processor,
+    Memory,
+    Card(usize),
+    Connection(usize),
+    Serial(usize),
 }
 
 /// A disk, of a machine or as a snapshot holds it.
-struct Disk<'v> {
-    file: &'v Path,
-    read_only: bool,
-    pass_through: bool,
+pub(super) struct Disk<'v> {
+    pub(super) file: &'v Path,
+    pub(super) read_only: bool,
+    pub(super) pass_through: bool,
+}
+
+/// What a machine has, or had when a snapshot was taken.
+pub(super) struct Hardware<'v> {
+    /// The machine.
+    pub(super) system: Guid,
+    pub(super) disks: Vec<Disk<'v>>,
+    pub(super) memory_mb: u64,
+    pub(super) processors: u32,
+    pub(super) ports: &'v Ports,
+}
+
+impl<'v> Hardware<'v> {
+    /// The hardware of a machine or snapshot, if it exists.
+    pub(super) fn of(view: &'v View, owner: Guid) -> Option<Self> {
+        if let Some(snapshot) = view.snapshot(owner) {
+            let disks = snapshot.disks.iter();
+            return Some(Self {
+                system: snapshot.system,
+                disks: disks.map(|disk| Disk { file: &disk.file, read_only: true, pass_through: false }).collect(),
+                memory_mb: snapshot.memory_mb,
+                processors: snapshot.processors,
+                ports: &snapshot.ports,
+            });
+        }
+        let system = view.system(owner)?;
+        let disk = |disk: &'v crate::engine::Disk| Disk {
+            file: &disk.path,
+            read_only: disk.read_only,
+            pass_through: disk.pass_through,
+        };
+        Some(Self {
+            system: owner,
+            disks: system.disks.iter().map(disk).collect(),
+            memory_mb: system.memory_mb,
+            processors: system.processors,
+            ports: &system.ports,
+        })
+    }
+
+    /// Its records, in the order of their kinds.
+    fn parts(&self) -> Vec<Part> {
+        let mut parts = vec![Part::Controller];
+        for (number, disk) in self.disks.iter().enumerate() {
+            parts.push(Part::Drive(number));
+            if !disk.pass_through {
+                parts.push(Part::Image(number));
+            }
+        }
+        parts.extend([Part::Processor, Part::Memory]);
+        for number in 0..self.ports.networks.len() {
+            parts.extend([Part::Card(number), Part::Connection(number)]);
+        }
+        parts.extend((0..self.ports.serial.len()).map(Part::Serial));
+        parts
+    }
 }
 
 impl Device {
-    /// Whether it is the image in a drive.
-    pub(super) const fn is_image(self) -> bool {
-        matches!(self.part, Part::Image(_))
+    /// The class of the record.
+    pub(super) const fn class_name(self) -> &'static str {
+        match self.part {
+            Part::Controller | Part::Drive(_) => RESOURCE_DATA,
+            Part::Image(_) => STORAGE_DATA,
+            Part::Processor => PROCESSOR_DATA,
+            Part::Memory => MEMORY_DATA,
+            Part::Card(_) => CARD_DATA,
+            Part::Connection(_) => CONNECTION_DATA,
+            Part::Serial(_) => SERIAL_DATA,
+        }
     }
 
-    /// The key: `Microsoft:<owner>\<controller type>\<controller>[\<location>\D|L]`.
+    /// The key: `Microsoft:<owner>\<type>\<number>…`.
     pub(super) fn instance_id(self) -> SmolStr {
         let owner = self.owner;
         match self.part {
-            Part::Controller => format_smolstr!("Microsoft:{owner}\\{CONTROLLER}\\0"),
-            Part::Drive(disk) => format_smolstr!("Microsoft:{owner}\\{CONTROLLER}\\0\\{disk}\\D"),
-            Part::Image(disk) => format_smolstr!("Microsoft:{owner}\\{CONTROLLER}\\0\\{disk}\\L"),
+            Part::Controller => format_smolstr!("Microsoft:{owner}\\{SCSI}\\0"),
+            Part::Drive(disk) => format_smolstr!("Microsoft:{owner}\\{SCSI}\\0\\{disk}\\D"),
+            Part::Image(disk) => format_smolstr!("Microsoft:{owner}\\{SCSI}\\0\\{disk}\\L"),
+            Part::Processor => format_smolstr!("Microsoft:{owner}\\{PROCESSOR}\\0"),
+            Part::Memory => format_smolstr!("Microsoft:{owner}\\{MEMORY}"),
+            Part::Card(number) => format_smolstr!("Microsoft:{owner}\\{CARD}\\{number}"),
+            Part::Connection(number) => format_smolstr!("Microsoft:{owner}\\{CARD}\\{number}\\C"),
+            Part::Serial(number) => format_smolstr!("Microsoft:{owner}\\{SERIAL}\\{number}"),
         }
     }
 
     /// The device with that key, if it exists.
-    pub(super) fn parse(text: &str, view: &View) -> Option<Self> {
-        let mut parts = after_prefix(text)?.split('\\');
-        let owner = guid(parts.next()?)?;
-        if !parts.next()?.eq_ignore_ascii_case(CONTROLLER) || parts.next()? != "0" {
-            return None;
-        }
-        let part = match (parts.next(), parts.next(), parts.next()) {
-            (None, ..) => Part::Controller,
-            (Some(disk), Some(kind), None) => {
-                let number: usize = disk.parse().ok().filter(|number: &usize| number.to_string() == disk)?;
-                if kind.eq_ignore_ascii_case("D") { Part::Drive(number) } else { Part::Image(number) }
-            }
-            _ => return None,
-        };
-        let device = Self { owner, part };
-        let known = device.instance_id().eq_ignore_ascii_case(text) && devices_of(view, owner).contains(&device);
-        known.then_some(device)
+    pub(super) fn find(text: &str, view: &View) -> Option<Self> {
+        let owner = guid(after_prefix(text)?.split('\\').next()?)?;
+        devices_of(view, owner).into_iter().find(|device| device.instance_id().eq_ignore_ascii_case(text))
+    }
+
+    /// Another record of the same owner.
+    pub(super) const fn sibling(self, part: Part) -> Element {
+        Element::Device(Self { owner: self.owner, part })
     }
 
     /// The settings record it belongs to.
@@ -88,145 +168,6 @@ impl Device {
 
 /// The device records of a machine or snapshot.
 pub(super) fn devices_of(view: &View, owner: Guid) -> Vec<Device> {
-    if view.system(owner).is_none() && view.snapshot(owner).is_none() {
-        return Vec::new();
-    }
-    let disks = disks_of(view, owner);
-    let mut devices = vec![Device { owner, part: Part::Controller }];
-    for (number, disk) in disks.iter().enumerate() {
-        devices.push(Device { owner, part: Part::Drive(number) });
-        if !disk.pass_through {
-            devices.push(Device { owner, part: Part::Image(number) });
-        }
-    }
-    devices
-}
-
-fn disks_of(view: &View, owner: Guid) -> Vec<Disk<'_>> {
-    if let Some(snapshot) = view.snapshot(owner) {
-        return snapshot
-            .disks
-            .iter()
-            .map(|disk| Disk { file: &disk.file, read_only: true, pass_through: false })
-            .collect();
-    }
-    let Some(system) = view.system(owner) else { return Vec::new() };
-    system
-        .disks
-        .iter()
-        .map(|disk| Disk { file: &disk.path, read_only: disk.read_only, pass_through: disk.pass_through })
-        .collect()
-}
-
-/// Serves the device records of one of the two classes.
-pub(super) struct Devices {
-    images: bool,
-    template: CimInstance,
-}
-
-impl Devices {
-    /// The images (`Msvm_StorageAllocationSettingData`).
-    pub(super) fn images(class: &Arc<ClassDeclaration>) -> Result<Self, CimError> {
-        let template = common(class)
-            .set("Caption", "Hard Disk Image")
-            .set("Description", "Settings for the Microsoft Hard Disk Image")
-            .set("ElementName", "Hard Disk Image")
-            .set("ResourceType", 31_u16)
-            .set("ResourceSubType", "Microsoft:Hyper-V:Virtual Hard Disk")
-            .set("Address", "")
-            .set("PersistentReservationsSupported", false)
-            .set("IgnoreFlushes", false)
-            .set("SnapshotId", "")
-            .build()?;
-        Ok(Self { images: true, template })
-    }
-
-    /// Controllers and drives (`Msvm_ResourceAllocationSettingData`).
-    pub(super) fn resources(class: &Arc<ClassDeclaration>) -> Result<Self, CimError> {
-        Ok(Self { images: false, template: common(class).build()? })
-    }
-}
-
-fn common(class: &Arc<ClassDeclaration>) -> InstanceBuilder {
-    InstanceBuilder::new(class)
-        .set("PoolID", "")
-        .set("ConsumerVisibility", 3_u16)
-        .set("AllocationUnits", "count")
-        .set("VirtualQuantity", 1_u64)
-        .set("Reservation", 1_u64)
-        .set("Limit", 1_u64)
-        .set("Weight", 0_u32)
-        .set("AutomaticAllocation", true)
-        .set("AutomaticDeallocation", true)
-}
-
-impl Family for Devices {
-    fn elements<'s>(&'s self, scope: &'s Scope) -> Elements<'s> {
-        let owners = scope.view.systems().map(|system| system.id);
-        let owners = owners.chain(scope.view.snapshots().map(|snapshot| snapshot.id));
-        let devices = owners.flat_map(|owner| devices_of(&scope.view, owner));
-        Box::new(devices.filter(|device| device.is_image() == self.images).map(Element::Device))
-    }
-
-    fn instance(&self, scope: &Scope, element: Element) -> Result<Option<CimInstance>, CimError> {
-        let Element::Device(device) = element else { return Ok(None) };
-        let disks = disks_of(&scope.view, device.owner);
-        let builder = InstanceBuilder::from_template(self.template.clone()).set("InstanceID", device.instance_id());
-        let sibling = |part| Element::Device(Device { owner: device.owner, part }).path_text(scope);
-        let builder = match device.part {
-            Part::Controller => controller(builder, scope, device),
-            Part::Drive(number) => {
-                let Some(disk) = disks.get(number) else { return Ok(None) };
-                drive(builder, disk)
-                    .set("Parent", sibling(Part::Controller))
-                    .set("AddressOnParent", format_smolstr!("{number}"))
-            }
-            Part::Image(number) => {
-                let Some(disk) = disks.get(number) else { return Ok(None) };
-                builder
-                    .set("HostResource", CimValue::from([file_text(disk.file)]))
-                    .set("Parent", sibling(Part::Drive(number)))
-                    .set("Access", if disk.read_only { 1_u16 } else { 3_u16 })
-            }
-        };
-        builder.build().map(Some)
-    }
-}
-
-fn controller(builder: InstanceBuilder, scope: &Scope, device: Device) -> InstanceBuilder {
-    let system = scope.view.snapshot(device.owner).map_or(device.owner, |snapshot| snapshot.system);
-    builder
-        .set("Caption", "SCSI Controller")
-        .set("Description", "Settings for the Microsoft Synthetic SCSI Controller")
-        .set("ElementName", "SCSI Controller")
-        .set("ResourceType", 6_u16)
-        .set("ResourceSubType", "Microsoft:Hyper-V:Synthetic SCSI Controller")
-        .set("Address", "")
-        .set("VirtualSystemIdentifiers", CimValue::from([format_smolstr!("{{{}}}", guid_text(system))]))
-}
-
-fn drive(builder: InstanceBuilder, disk: &Disk<'_>) -> InstanceBuilder {
-    let builder = builder
-        .set("Caption", "Hard Drive")
-        .set("Description", "Settings for the Microsoft Synthetic Disk Drive")
-        .set("ElementName", "Hard Drive")
-        .set("ResourceType", 17_u16)
-        .set("Address", "");
-    if disk.pass_through {
-        builder
-            .set("ResourceSubType", "Microsoft:Hyper-V:Physical Disk Drive")
-            .set("HostResource", CimValue::from([file_text(disk.file)]))
-    } else {
-        builder.set("ResourceSubType", "Microsoft:Hyper-V:Synthetic Disk Drive")
-    }
-}
-
-fn file_text(file: &Path) -> SmolStr {
-    SmolStr::new(file.to_string_lossy())
-}
-
-/// The family of one of the two device classes.
-pub(super) fn family(shared: &Shared, class: &str) -> Result<Devices, CimError> {
-    let declaration = shared.class(class)?;
-    if class == super::element::STORAGE_DATA { Devices::images(declaration) } else { Devices::resources(declaration) }
+    let parts = Hardware::of(view, owner).map(|hardware| hardware.parts()).unwrap_or_default();
+    parts.into_iter().map(|part| Device { owner, part }).collect()
 }

@@ -2,9 +2,12 @@
 
 use smol_str::{SmolStr, SmolStrBuilder, format_smolstr};
 
-use super::devices::Device;
+use super::devices::{DEVICE_CLASSES, Device};
+use super::host::{HOST_CLASSES, HostRecord};
 use super::records::{Capability, Profile, Service};
 use super::scope::Scope;
+use super::shutdown::{self, SHUTDOWN};
+use super::switches::{SWITCH, Switch};
 use crate::cim::{ClassName, ObjectPath, namespace_eq};
 use crate::engine::{CollectionKind, ReferencePoint, ReferencePointCollection};
 use crate::time::Guid;
@@ -22,6 +25,12 @@ pub(super) enum Element {
     Snapshot(Guid),
     /// A device record of a machine or snapshot.
     Device(Device),
+    /// What asks the guest of a virtual machine to shut down.
+    Shutdown(Guid),
+    /// A switch of the host.
+    Switch(Switch),
+    /// A record of the host in `root/cimv2`.
+    HostRecord(HostRecord),
     /// A job.
     Job(Guid),
     /// A collection of machines.
@@ -86,8 +95,10 @@ impl Element {
         match self {
             Self::Host | Self::System(_) => COMPUTER_SYSTEM,
             Self::Settings(_) | Self::Snapshot(_) => SETTING_DATA,
-            Self::Device(device) if device.is_image() => STORAGE_DATA,
-            Self::Device(_) => RESOURCE_DATA,
+            Self::Device(device) => device.class_name(),
+            Self::Shutdown(_) => SHUTDOWN,
+            Self::Switch(_) => SWITCH,
+            Self::HostRecord(record) => record.class_name(),
             Self::Job(_) => JOB,
             Self::SystemCollection(_) => SYSTEM_COLLECTION,
             Self::ManagementCollection(_) => MANAGEMENT_COLLECTION,
@@ -122,6 +133,15 @@ impl Element {
                 path.with_key("InstanceID", settings_id(id))
             }
             Self::Device(device) => path.with_key("InstanceID", device.instance_id()),
+            Self::Shutdown(id) => path
+                .with_key("CreationClassName", SmolStr::new_static(SHUTDOWN))
+                .with_key("DeviceID", shutdown::device_id(id))
+                .with_key("SystemCreationClassName", SmolStr::new_static(COMPUTER_SYSTEM))
+                .with_key("SystemName", guid_text(id)),
+            Self::Switch(switch) => {
+                path.with_key("CreationClassName", SmolStr::new_static(SWITCH)).with_key("Name", guid_text(switch.0))
+            }
+            Self::HostRecord(record) => record.with_keys(path, &scope.shared.options),
             Self::Job(id) => path.with_key("InstanceID", guid_text(id)),
             Self::SystemCollection(id) | Self::ManagementCollection(id) | Self::SnapshotCollection(id) => {
                 path.with_key("CollectionID", guid_text(id))
@@ -166,10 +186,8 @@ impl Element {
             let id = guid(only_key(path, "InstanceID")?)?;
             return scope.view.job(id).filter(|job| super::job::is_virtualization_job(job)).map(|_| Self::Job(id));
         }
-        if class.eq_ignore_ascii_case(STORAGE_DATA) || class.eq_ignore_ascii_case(RESOURCE_DATA) {
-            let device = Device::parse(only_key(path, "InstanceID")?, &scope.view)?;
-            let element = Self::Device(device);
-            return element.class_name().eq_ignore_ascii_case(class).then_some(element);
+        if let Some(element) = find_device(class, path, scope) {
+            return Some(element);
         }
         if let Some(element) = find_collection(class, path, scope) {
             return Some(element);
@@ -208,6 +226,27 @@ fn find_system(path: &ObjectPath, scope: &Scope) -> Option<Element> {
         Some(id) if scope.view.system(id).is_some() => Some(Element::System(id)),
         _ => scope.host().eq_ignore_ascii_case(name).then_some(Element::Host),
     }
+}
+
+/// A device record, a device, or a record of the host.
+fn find_device(class: &str, path: &ObjectPath, scope: &Scope) -> Option<Element> {
+    let is_one_of = |classes: &[&str]| classes.iter().any(|known| known.eq_ignore_ascii_case(class));
+    if is_one_of(&DEVICE_CLASSES) {
+        let device = Device::find(only_key(path, "InstanceID")?, &scope.view)?;
+        return device.class_name().eq_ignore_ascii_case(class).then_some(Element::Device(device));
+    }
+    if is_one_of(&HOST_CLASSES) {
+        return HostRecord::find(class, path, &scope.shared.options).map(Element::HostRecord);
+    }
+    let found = if class.eq_ignore_ascii_case(SHUTDOWN) {
+        shutdown::component_of(scope, guid(key_of(path, "SystemName")?)?)
+    } else if class.eq_ignore_ascii_case(SWITCH) {
+        Switch::find(guid(key_of(path, "Name")?)?, &scope.view).map(Element::Switch)
+    } else {
+        None
+    };
+    // The other keys must be right as well.
+    found.filter(|element| element.path(scope).keys() == path.keys())
 }
 
 fn find_collection(class: &str, path: &ObjectPath, scope: &Scope) -> Option<Element> {

@@ -234,6 +234,26 @@ pub const MOF_SOURCES: &[(&str, &str)] = &[
     mof!("schemas/root/Microsoft/Windows/Storage/SM/__NotifyStatus.mof"),
     mof!("schemas/root/Microsoft/Windows/Storage/SM/__SystemClass.mof"),
     mof!("schemas/root/Microsoft/Windows/Storage/SM/namespace.mof"),
+    mof!("schemas/root/__NAMESPACE.mof"),
+    mof!("schemas/root/__SystemClass.mof"),
+    mof!("schemas/root/cimv2/CIM_Component.mof"),
+    mof!("schemas/root/cimv2/CIM_ComputerSystem.mof"),
+    mof!("schemas/root/cimv2/CIM_DataFile.mof"),
+    mof!("schemas/root/cimv2/CIM_LogicalDevice.mof"),
+    mof!("schemas/root/cimv2/CIM_LogicalElement.mof"),
+    mof!("schemas/root/cimv2/CIM_LogicalFile.mof"),
+    mof!("schemas/root/cimv2/CIM_ManagedSystemElement.mof"),
+    mof!("schemas/root/cimv2/CIM_OperatingSystem.mof"),
+    mof!("schemas/root/cimv2/CIM_Processor.mof"),
+    mof!("schemas/root/cimv2/CIM_Product.mof"),
+    mof!("schemas/root/cimv2/CIM_System.mof"),
+    mof!("schemas/root/cimv2/Win32_ComputerSystem.mof"),
+    mof!("schemas/root/cimv2/Win32_ComputerSystemProcessor.mof"),
+    mof!("schemas/root/cimv2/Win32_ComputerSystemProduct.mof"),
+    mof!("schemas/root/cimv2/Win32_OperatingSystem.mof"),
+    mof!("schemas/root/cimv2/Win32_Processor.mof"),
+    mof!("schemas/root/cimv2/Win32_SystemDevices.mof"),
+    mof!("schemas/root/cimv2/namespace.mof"),
     mof!("schemas/root/interop/CIM_Dependency.mof"),
     mof!("schemas/root/interop/CIM_ElementConformsToProfile.mof"),
     mof!("schemas/root/interop/CIM_ManagedElement.mof"),
@@ -245,6 +265,7 @@ pub const MOF_SOURCES: &[(&str, &str)] = &[
     mof!("schemas/root/interop/Msvm_RegisteredProfile.mof"),
     mof!("schemas/root/interop/Msvm_StandaloneV2ElementConformsToProfile.mof"),
     mof!("schemas/root/interop/namespace.mof"),
+    mof!("schemas/root/namespace.mof"),
     mof!("schemas/root/omi/OMI_Identify.mof"),
     mof!("schemas/root/omi/namespace.mof"),
     mof!("schemas/root/virtualization/v2/CIM_AffectedJobElement.mof"),
@@ -263,6 +284,7 @@ pub const MOF_SOURCES: &[(&str, &str)] = &[
     mof!("schemas/root/virtualization/v2/CIM_EnabledLogicalElement.mof"),
     mof!("schemas/root/virtualization/v2/CIM_EnabledLogicalElementCapabilities.mof"),
     mof!("schemas/root/virtualization/v2/CIM_Error.mof"),
+    mof!("schemas/root/virtualization/v2/CIM_EthernetPortAllocationSettingData.mof"),
     mof!("schemas/root/virtualization/v2/CIM_HostedDependency.mof"),
     mof!("schemas/root/virtualization/v2/CIM_HostedService.mof"),
     mof!("schemas/root/virtualization/v2/CIM_Indication.mof"),
@@ -272,6 +294,7 @@ pub const MOF_SOURCES: &[(&str, &str)] = &[
     mof!("schemas/root/virtualization/v2/CIM_InstModification.mof"),
     mof!("schemas/root/virtualization/v2/CIM_Job.mof"),
     mof!("schemas/root/virtualization/v2/CIM_LastAppliedSnapshot.mof"),
+    mof!("schemas/root/virtualization/v2/CIM_LogicalDevice.mof"),
     mof!("schemas/root/virtualization/v2/CIM_LogicalElement.mof"),
     mof!("schemas/root/virtualization/v2/CIM_ManagedElement.mof"),
     mof!("schemas/root/virtualization/v2/CIM_ManagedSystemElement.mof"),
@@ -289,6 +312,7 @@ pub const MOF_SOURCES: &[(&str, &str)] = &[
     mof!("schemas/root/virtualization/v2/CIM_SnapshotOfVirtualSystem.mof"),
     mof!("schemas/root/virtualization/v2/CIM_StorageAllocationSettingData.mof"),
     mof!("schemas/root/virtualization/v2/CIM_System.mof"),
+    mof!("schemas/root/virtualization/v2/CIM_SystemDevice.mof"),
     mof!("schemas/root/virtualization/v2/CIM_View.mof"),
     mof!("schemas/root/virtualization/v2/CIM_VirtualSystemManagementCapabilities.mof"),
     mof!("schemas/root/virtualization/v2/CIM_VirtualSystemManagementService.mof"),
@@ -316,22 +340,27 @@ pub const MOF_SOURCES: &[(&str, &str)] = &[
     mof!("schemas/root/virtualization/v2/Msvm_ElementConformsToProfile.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_ElementSettingData.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_Error.mof"),
+    mof!("schemas/root/virtualization/v2/Msvm_EthernetPortAllocationSettingData.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_HostedDependency.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_HostedService.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_LastAppliedSnapshot.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_ManagementCollection.mof"),
+    mof!("schemas/root/virtualization/v2/Msvm_MemorySettingData.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_MostCurrentSnapshotInBranch.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_OwningJobElement.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_ParentChildSettingData.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_PlannedComputerSystem.mof"),
+    mof!("schemas/root/virtualization/v2/Msvm_ProcessorSettingData.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_ReferencePointCollection.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_ReferencePointOfVirtualSystem.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_ReferencePointOfVirtualSystemCollection.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_RegisteredProfile.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_ResourceAllocationSettingData.mof"),
+    mof!("schemas/root/virtualization/v2/Msvm_SerialPortSettingData.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_ServiceAffectsElement.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_SettingsDefineCapabilities.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_SettingsDefineState.mof"),
+    mof!("schemas/root/virtualization/v2/Msvm_ShutdownComponent.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_SnapshotCollection.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_SnapshotOfVirtualSystem.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_SnapshotOfVirtualSystemCollection.mof"),
@@ -339,7 +368,10 @@ pub const MOF_SOURCES: &[(&str, &str)] = &[
     mof!("schemas/root/virtualization/v2/Msvm_StorageJob.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_SummaryInformation.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_SummaryInformationBase.mof"),
+    mof!("schemas/root/virtualization/v2/Msvm_SyntheticEthernetPortSettingData.mof"),
+    mof!("schemas/root/virtualization/v2/Msvm_SystemDevice.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_SystemExportSettingData.mof"),
+    mof!("schemas/root/virtualization/v2/Msvm_VirtualEthernetSwitch.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_VirtualSystemCapabilities.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_VirtualSystemCollection.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_VirtualSystemExportSettingData.mof"),
@@ -378,6 +410,7 @@ pub mod class {
         CIM_COMPUTER_SYSTEM = "CIM_ComputerSystem";
         CIM_CONCRETE_IDENTITY = "CIM_ConcreteIdentity";
         CIM_CONCRETE_JOB = "CIM_ConcreteJob";
+        CIM_DATA_FILE = "CIM_DataFile";
         CIM_DEPENDENCY = "CIM_Dependency";
         CIM_ELEMENT_CAPABILITIES = "CIM_ElementCapabilities";
         CIM_ELEMENT_CONFORMS_TO_PROFILE = "CIM_ElementConformsToProfile";
@@ -386,6 +419,7 @@ pub mod class {
         CIM_ENABLED_LOGICAL_ELEMENT = "CIM_EnabledLogicalElement";
         CIM_ENABLED_LOGICAL_ELEMENT_CAPABILITIES = "CIM_EnabledLogicalElementCapabilities";
         CIM_ERROR = "CIM_Error";
+        CIM_ETHERNET_PORT_ALLOCATION_SETTING_DATA = "CIM_EthernetPortAllocationSettingData";
         CIM_HOSTED_DEPENDENCY = "CIM_HostedDependency";
         CIM_HOSTED_SERVICE = "CIM_HostedService";
         CIM_INDICATION = "CIM_Indication";
@@ -395,13 +429,18 @@ pub mod class {
         CIM_INST_MODIFICATION = "CIM_InstModification";
         CIM_JOB = "CIM_Job";
         CIM_LAST_APPLIED_SNAPSHOT = "CIM_LastAppliedSnapshot";
+        CIM_LOGICAL_DEVICE = "CIM_LogicalDevice";
         CIM_LOGICAL_ELEMENT = "CIM_LogicalElement";
+        CIM_LOGICAL_FILE = "CIM_LogicalFile";
         CIM_LOGICAL_IDENTITY = "CIM_LogicalIdentity";
         CIM_MANAGED_ELEMENT = "CIM_ManagedElement";
         CIM_MANAGED_SYSTEM_ELEMENT = "CIM_ManagedSystemElement";
         CIM_MEMBER_OF_COLLECTION = "CIM_MemberOfCollection";
         CIM_MOST_CURRENT_SNAPSHOT_IN_BRANCH = "CIM_MostCurrentSnapshotInBranch";
+        CIM_OPERATING_SYSTEM = "CIM_OperatingSystem";
         CIM_OWNING_JOB_ELEMENT = "CIM_OwningJobElement";
+        CIM_PROCESSOR = "CIM_Processor";
+        CIM_PRODUCT = "CIM_Product";
         CIM_REDUNDANCY_SET = "CIM_RedundancySet";
         CIM_REFERENCED_PROFILE = "CIM_ReferencedProfile";
         CIM_REGISTERED_PROFILE = "CIM_RegisteredProfile";
@@ -416,6 +455,7 @@ pub mod class {
         CIM_STORAGE_ALLOCATION_SETTING_DATA = "CIM_StorageAllocationSettingData";
         CIM_SYSTEM = "CIM_System";
         CIM_SYSTEM_COMPONENT = "CIM_SystemComponent";
+        CIM_SYSTEM_DEVICE = "CIM_SystemDevice";
         CIM_SYSTEM_SPECIFIC_COLLECTION = "CIM_SystemSpecificCollection";
         CIM_VIEW = "CIM_View";
         CIM_VIRTUAL_SYSTEM_MANAGEMENT_CAPABILITIES = "CIM_VirtualSystemManagementCapabilities";
@@ -497,15 +537,18 @@ pub mod class {
         MSVM_ELEMENT_CONFORMS_TO_PROFILE = "Msvm_ElementConformsToProfile";
         MSVM_ELEMENT_SETTING_DATA = "Msvm_ElementSettingData";
         MSVM_ERROR = "Msvm_Error";
+        MSVM_ETHERNET_PORT_ALLOCATION_SETTING_DATA = "Msvm_EthernetPortAllocationSettingData";
         MSVM_HOSTED_DEPENDENCY = "Msvm_HostedDependency";
         MSVM_HOSTED_SERVICE = "Msvm_HostedService";
         MSVM_LAST_APPLIED_SNAPSHOT = "Msvm_LastAppliedSnapshot";
         MSVM_MANAGEMENT_COLLECTION = "Msvm_ManagementCollection";
         MSVM_MEMBER_OF_COLLECTION = "Msvm_MemberOfCollection";
+        MSVM_MEMORY_SETTING_DATA = "Msvm_MemorySettingData";
         MSVM_MOST_CURRENT_SNAPSHOT_IN_BRANCH = "Msvm_MostCurrentSnapshotInBranch";
         MSVM_OWNING_JOB_ELEMENT = "Msvm_OwningJobElement";
         MSVM_PARENT_CHILD_SETTING_DATA = "Msvm_ParentChildSettingData";
         MSVM_PLANNED_COMPUTER_SYSTEM = "Msvm_PlannedComputerSystem";
+        MSVM_PROCESSOR_SETTING_DATA = "Msvm_ProcessorSettingData";
         MSVM_REDUNDANCY_SET = "Msvm_RedundancySet";
         MSVM_REFERENCED_PROFILE = "Msvm_ReferencedProfile";
         MSVM_REFERENCE_POINT_COLLECTION = "Msvm_ReferencePointCollection";
@@ -513,9 +556,11 @@ pub mod class {
         MSVM_REFERENCE_POINT_OF_VIRTUAL_SYSTEM_COLLECTION = "Msvm_ReferencePointOfVirtualSystemCollection";
         MSVM_REGISTERED_PROFILE = "Msvm_RegisteredProfile";
         MSVM_RESOURCE_ALLOCATION_SETTING_DATA = "Msvm_ResourceAllocationSettingData";
+        MSVM_SERIAL_PORT_SETTING_DATA = "Msvm_SerialPortSettingData";
         MSVM_SERVICE_AFFECTS_ELEMENT = "Msvm_ServiceAffectsElement";
         MSVM_SETTINGS_DEFINE_CAPABILITIES = "Msvm_SettingsDefineCapabilities";
         MSVM_SETTINGS_DEFINE_STATE = "Msvm_SettingsDefineState";
+        MSVM_SHUTDOWN_COMPONENT = "Msvm_ShutdownComponent";
         MSVM_SNAPSHOT_COLLECTION = "Msvm_SnapshotCollection";
         MSVM_SNAPSHOT_OF_VIRTUAL_SYSTEM = "Msvm_SnapshotOfVirtualSystem";
         MSVM_SNAPSHOT_OF_VIRTUAL_SYSTEM_COLLECTION = "Msvm_SnapshotOfVirtualSystemCollection";
@@ -524,7 +569,10 @@ pub mod class {
         MSVM_STORAGE_JOB = "Msvm_StorageJob";
         MSVM_SUMMARY_INFORMATION = "Msvm_SummaryInformation";
         MSVM_SUMMARY_INFORMATION_BASE = "Msvm_SummaryInformationBase";
+        MSVM_SYNTHETIC_ETHERNET_PORT_SETTING_DATA = "Msvm_SyntheticEthernetPortSettingData";
+        MSVM_SYSTEM_DEVICE = "Msvm_SystemDevice";
         MSVM_SYSTEM_EXPORT_SETTING_DATA = "Msvm_SystemExportSettingData";
+        MSVM_VIRTUAL_ETHERNET_SWITCH = "Msvm_VirtualEthernetSwitch";
         MSVM_VIRTUAL_SYSTEM_CAPABILITIES = "Msvm_VirtualSystemCapabilities";
         MSVM_VIRTUAL_SYSTEM_COLLECTION = "Msvm_VirtualSystemCollection";
         MSVM_VIRTUAL_SYSTEM_EXPORT_SETTING_DATA = "Msvm_VirtualSystemExportSettingData";
@@ -539,9 +587,16 @@ pub mod class {
         MSVM_VIRTUAL_SYSTEM_SETTING_DATA_COMPONENT = "Msvm_VirtualSystemSettingDataComponent";
         MSVM_VIRTUAL_SYSTEM_SNAPSHOT_SERVICE = "Msvm_VirtualSystemSnapshotService";
         MSVM_VIRTUAL_SYSTEM_SNAPSHOT_SETTING_DATA = "Msvm_VirtualSystemSnapshotSettingData";
+        NAMESPACE = "__NAMESPACE";
         NOTIFY_STATUS = "__NotifyStatus";
         OMI_IDENTIFY = "OMI_Identify";
         SYSTEM_CLASS = "__SystemClass";
+        WIN32_COMPUTER_SYSTEM = "Win32_ComputerSystem";
+        WIN32_COMPUTER_SYSTEM_PROCESSOR = "Win32_ComputerSystemProcessor";
+        WIN32_COMPUTER_SYSTEM_PRODUCT = "Win32_ComputerSystemProduct";
+        WIN32_OPERATING_SYSTEM = "Win32_OperatingSystem";
+        WIN32_PROCESSOR = "Win32_Processor";
+        WIN32_SYSTEM_DEVICES = "Win32_SystemDevices";
         WSNAPD_SNAPSHOT_OUTCOME = "Wsnapd_SnapshotOutcome";
     }
 }
@@ -551,9 +606,13 @@ pub mod property {
     names! {
         ACCESS = "Access";
         ACCESS_DESCRIPTION = "AccessDescription";
+        ACCESS_MASK = "AccessMask";
+        ADDITIONAL_AVAILABILITY = "AdditionalAvailability";
         ADDITIONAL_RECOVERY_INFORMATION = "AdditionalRecoveryInformation";
         ADDRESS = "Address";
         ADDRESS_ON_PARENT = "AddressOnParent";
+        ADDRESS_WIDTH = "AddressWidth";
+        ADMIN_PASSWORD_STATUS = "AdminPasswordStatus";
         ADVERTISE_TYPES = "AdvertiseTypes";
         ADVERTISE_TYPE_DESCRIPTIONS = "AdvertiseTypeDescriptions";
         AFFECTED_ELEMENT = "AffectedElement";
@@ -567,6 +626,7 @@ pub mod property {
         ANTECEDENT = "Antecedent";
         APPLICATION_HEALTH = "ApplicationHealth";
         ARCHITECTURE = "Architecture";
+        ARCHIVE = "Archive";
         ASSIGNED_NUMA_NODE_LIST = "AssignedNumaNodeList";
         ASYNCHRONOUS_METHODS_SUPPORTED = "AsynchronousMethodsSupported";
         ASYNCHRONOUS_TASKS = "AsynchronousTasks";
@@ -575,7 +635,10 @@ pub mod property {
         AUTOMATIC_CRITICAL_ERROR_ACTION = "AutomaticCriticalErrorAction";
         AUTOMATIC_CRITICAL_ERROR_ACTION_TIMEOUT = "AutomaticCriticalErrorActionTimeout";
         AUTOMATIC_DEALLOCATION = "AutomaticDeallocation";
+        AUTOMATIC_MANAGED_PAGEFILE = "AutomaticManagedPagefile";
         AUTOMATIC_RECOVERY_ACTION = "AutomaticRecoveryAction";
+        AUTOMATIC_RESET_BOOT_OPTION = "AutomaticResetBootOption";
+        AUTOMATIC_RESET_CAPABILITY = "AutomaticResetCapability";
         AUTOMATIC_SHUTDOWN_ACTION = "AutomaticShutdownAction";
         AUTOMATIC_SNAPSHOTS_ENABLED = "AutomaticSnapshotsEnabled";
         AUTOMATIC_STARTUP_ACTION = "AutomaticStartupAction";
@@ -583,6 +646,7 @@ pub mod property {
         AUTOMATIC_STARTUP_ACTION_SEQUENCE_NUMBER = "AutomaticStartupActionSequenceNumber";
         AUTONOMOUS_PROFILES = "AutonomousProfiles";
         AUTONOMOUS_PROFILE_VERSIONS = "AutonomousProfileVersions";
+        AVAILABILITY = "Availability";
         AVAILABLE_MEMORY_BUFFER = "AvailableMemoryBuffer";
         AVAILABLE_REQUESTED_STATES = "AvailableRequestedStates";
         AYNCHRONOUS_METHODS_SUPPORTED = "AynchronousMethodsSupported";
@@ -595,10 +659,17 @@ pub mod property {
         BIOS_NUM_LOCK = "BIOSNumLock";
         BIOS_SERIAL_NUMBER = "BIOSSerialNumber";
         BLOCK_SIZE = "BlockSize";
+        BOOTUP_STATE = "BootupState";
+        BOOT_DEVICE = "BootDevice";
+        BOOT_OPTION_ON_LIMIT = "BootOptionOnLimit";
+        BOOT_OPTION_ON_WATCH_DOG = "BootOptionOnWatchDog";
         BOOT_ORDER = "BootOrder";
         BOOT_PCI_EXPRESS = "BootPciExpress";
         BOOT_PCI_EXPRESS_INSTANCE_FILTER = "BootPciExpressInstanceFilter";
+        BOOT_ROM_SUPPORTED = "BootROMSupported";
         BOOT_SOURCE_ORDER = "BootSourceOrder";
+        BUILD_NUMBER = "BuildNumber";
+        BUILD_TYPE = "BuildType";
         CACHE_LEVEL = "CacheLevel";
         CACHING_MODE = "CachingMode";
         CANCELLABLE = "Cancellable";
@@ -610,18 +681,25 @@ pub mod property {
         CHANGE_TYPE = "ChangeType";
         CHARACTERISTICS = "Characteristics";
         CHASSIS_ASSET_TAG = "ChassisAssetTag";
+        CHASSIS_BOOTUP_STATE = "ChassisBootupState";
         CHASSIS_SERIAL_NUMBER = "ChassisSerialNumber";
         CHILD = "Child";
         CIM_STATUS_CODE = "CIMStatusCode";
         CIM_STATUS_CODE_DESCRIPTION = "CIMStatusCodeDescription";
+        CLUSTER_MONITORED = "ClusterMonitored";
         CLUSTER_WIDE_NODE_CAPABILITIES_VALIDATION_MODE = "ClusterWideNodeCapabilitiesValidationMode";
+        CODE_SET = "CodeSet";
         COLLECTION = "Collection";
         COLLECTION_ID = "CollectionID";
         COMMUNICATION_MECHANISMS = "CommunicationMechanisms";
         COMMUNICATION_STATUS = "CommunicationStatus";
+        COMPRESSED = "Compressed";
+        COMPRESSION_METHOD = "CompressionMethod";
         CONFIGURATION_DATA_ROOT = "ConfigurationDataRoot";
         CONFIGURATION_FILE = "ConfigurationFile";
         CONFIGURATION_ID = "ConfigurationID";
+        CONFIG_MANAGER_ERROR_CODE = "ConfigManagerErrorCode";
+        CONFIG_MANAGER_USER_CONFIG = "ConfigManagerUserConfig";
         CONFORMANT_STANDARD = "ConformantStandard";
         CONNECTION = "Connection";
         CONSISTENCY_LEVEL = "ConsistencyLevel";
@@ -640,16 +718,33 @@ pub mod property {
         COPY_VM_RUNTIME_INFORMATION = "CopyVmRuntimeInformation";
         COPY_VM_STORAGE = "CopyVmStorage";
         CORRELATED_INDICATIONS = "CorrelatedIndications";
+        COUNTRY_CODE = "CountryCode";
+        CPU_STATUS = "CpuStatus";
         CREATE_VM_EXPORT_SUBDIRECTORY = "CreateVmExportSubdirectory";
         CREATION_CLASS_NAME = "CreationClassName";
+        CREATION_DATE = "CreationDate";
         CREATION_TIME = "CreationTime";
+        CSD_VERSION = "CSDVersion";
+        CS_CREATION_CLASS_NAME = "CSCreationClassName";
+        CS_NAME = "CSName";
+        CURRENT_CLOCK_SPEED = "CurrentClockSpeed";
         CURRENT_HEALTH_STATUS = "CurrentHealthStatus";
+        CURRENT_TIME_ZONE = "CurrentTimeZone";
+        CURRENT_VOLTAGE = "CurrentVoltage";
         CURRENT_WWNN_ADDRESS = "CurrentWWNNAddress";
+        DATA_EXECUTION_PREVENTION_32_BIT_APPLICATIONS = "DataExecutionPrevention_32BitApplications";
+        DATA_EXECUTION_PREVENTION_AVAILABLE = "DataExecutionPrevention_Available";
+        DATA_EXECUTION_PREVENTION_DRIVERS = "DataExecutionPrevention_Drivers";
+        DATA_EXECUTION_PREVENTION_SUPPORT_POLICY = "DataExecutionPrevention_SupportPolicy";
         DATA_REDUNDANCY = "DataRedundancy";
         DATA_REDUNDANCY_DEFAULT = "DataRedundancyDefault";
         DATA_REDUNDANCY_GOAL = "DataRedundancyGoal";
         DATA_REDUNDANCY_MAX = "DataRedundancyMax";
         DATA_REDUNDANCY_MIN = "DataRedundancyMin";
+        DATA_WIDTH = "DataWidth";
+        DAYLIGHT_IN_EFFECT = "DaylightInEffect";
+        DEBUG = "Debug";
+        DEBUGGER_MODE = "DebuggerMode";
         DEBUG_CHANNEL_ID = "DebugChannelId";
         DEBUG_PORT = "DebugPort";
         DEBUG_PORT_ENABLED = "DebugPortEnabled";
@@ -664,12 +759,21 @@ pub mod property {
         DELETE_ON_COMPLETION = "DeleteOnCompletion";
         DEPENDENT = "Dependent";
         DESCRIPTION = "Description";
+        DESIRED_VLAN_ENDPOINT_MODE = "DesiredVLANEndpointMode";
         DETAILED_STATUS = "DetailedStatus";
+        DEVICE_ID = "DeviceID";
         DIFFERENTIAL_BACKUP_BASE = "DifferentialBackupBase";
         DISABLE_DIFFERENTIAL_OF_IGNORED_STORAGE = "DisableDifferentialOfIgnoredStorage";
         DISCOVERY_ID = "DiscoveryId";
         DISKS_TO_EXPORT = "DisksToExport";
         DISPLAY_NAME = "DisplayName";
+        DISTRIBUTED = "Distributed";
+        DNS_HOST_NAME = "DNSHostName";
+        DOMAIN = "Domain";
+        DOMAIN_ROLE = "DomainRole";
+        DRIVE = "Drive";
+        DYNAMIC_MEMORY_ENABLED = "DynamicMemoryEnabled";
+        EIGHT_DOT_THREE_FILE_NAME = "EightDotThreeFileName";
         ELAPSED_TIME = "ElapsedTime";
         ELEMENT = "Element";
         ELEMENT_EFFECTS = "ElementEffects";
@@ -678,10 +782,15 @@ pub mod property {
         ELEMENT_NAME_MASK = "ElementNameMask";
         ENABLED_DEFAULT = "EnabledDefault";
         ENABLED_STATE = "EnabledState";
+        ENABLE_DAYLIGHT_SAVINGS_TIME = "EnableDaylightSavingsTime";
         ENABLE_HIBERNATION = "EnableHibernation";
+        ENCRYPTED = "Encrypted";
+        ENCRYPTION_LEVEL = "EncryptionLevel";
+        ENCRYPTION_METHOD = "EncryptionMethod";
         ENHANCED_SESSION_MODE_ENABLED = "EnhancedSessionModeEnabled";
         ENHANCED_SESSION_MODE_STATE = "EnhancedSessionModeState";
         ENHANCED_SESSION_TRANSPORT_TYPE = "EnhancedSessionTransportType";
+        ERROR_CLEARED = "ErrorCleared";
         ERROR_CODE = "ErrorCode";
         ERROR_DESCRIPTION = "ErrorDescription";
         ERROR_SOURCE = "ErrorSource";
@@ -691,26 +800,40 @@ pub mod property {
         EVENT_TIME = "EventTime";
         EXCLUDED_VIRTUAL_HARD_DISKS = "ExcludedVirtualHardDisks";
         EXPORT_FOR_LIVE_MIGRATION = "ExportForLiveMigration";
+        EXPOSE_VIRTUALIZATION_EXTENSIONS = "ExposeVirtualizationExtensions";
+        EXTENSION = "Extension";
         EXTENT_STRIPE_LENGTH = "ExtentStripeLength";
         EXTENT_STRIPE_LENGTH_DEFAULT = "ExtentStripeLengthDefault";
         EXTENT_STRIPE_LENGTH_MAX = "ExtentStripeLengthMax";
         EXTENT_STRIPE_LENGTH_MIN = "ExtentStripeLengthMin";
+        EXT_CLOCK = "ExtClock";
         FAILED_OVER_REPLICATION_TYPE = "FailedOverReplicationType";
+        FAMILY = "Family";
         FAULTING_OBJECT = "FaultingObject";
         FAULTING_OBJECT_DESCRIPTION = "FaultingObjectDescription";
         FAULTING_OBJECT_LOCATION = "FaultingObjectLocation";
         FAULT_ID = "FaultId";
         FAULT_TYPE = "FaultType";
+        FILE_NAME = "FileName";
         FILE_SHARING_PROTOCOL = "FileSharingProtocol";
         FILE_SHARING_PROTOCOLS = "FileSharingProtocols";
         FILE_SHARING_PROTOCOL_VERSIONS = "FileSharingProtocolVersions";
+        FILE_SIZE = "FileSize";
         FILE_SYSTEM = "FileSystem";
         FILE_SYSTEM_TYPE = "FileSystemType";
+        FILE_TYPE = "FileType";
         FIRMWARE_FILE = "FirmwareFile";
         FIRMWARE_PARAMETERS = "FirmwareParameters";
         FIRMWARE_VERSION = "FirmwareVersion";
+        FOREGROUND_APPLICATION_BOOST = "ForegroundApplicationBoost";
+        FREE_PHYSICAL_MEMORY = "FreePhysicalMemory";
+        FREE_SPACE_IN_PAGING_FILES = "FreeSpaceInPagingFiles";
+        FREE_VIRTUAL_MEMORY = "FreeVirtualMemory";
         FRIENDLY_NAME = "FriendlyName";
+        FRONT_PANEL_RESET_STATUS = "FrontPanelResetStatus";
         FROZEN_TIME = "FrozenTime";
+        FS_CREATION_CLASS_NAME = "FSCreationClassName";
+        FS_NAME = "FSName";
         GENERATION = "Generation";
         GROUP_COMPONENT = "GroupComponent";
         GUEST_BACKUP_TYPE = "GuestBackupType";
@@ -731,6 +854,7 @@ pub mod property {
         HEALTH_STATUS = "HealthStatus";
         HEALTH_STATUS_DESCRIPTION = "HealthStatusDescription";
         HEARTBEAT = "Heartbeat";
+        HIDDEN = "Hidden";
         HIGH_MMIO_GAP_BASE = "HighMmioGapBase";
         HIGH_MMIO_GAP_SIZE = "HighMmioGapSize";
         HOST_COMPUTER_SYSTEM_NAME = "HostComputerSystemName";
@@ -740,6 +864,7 @@ pub mod property {
         HOST_EXTENT_STARTING_ADDRESS = "HostExtentStartingAddress";
         HOST_RESOURCE = "HostResource";
         HOST_RESOURCE_BLOCK_SIZE = "HostResourceBlockSize";
+        HW_THREADS_PER_CORE = "HwThreadsPerCore";
         HW_THREADS_PER_CORE_REALIZED = "HwThreadsPerCoreRealized";
         HYPERVISOR_PARTITION_ID = "HypervisorPartitionId";
         HYPERVISOR_ROOT_SCHEDULER_ENABLED = "HypervisorRootSchedulerEnabled";
@@ -747,6 +872,7 @@ pub mod property {
         HYPERVISOR_TDX_STATUS = "HypervisorTdxStatus";
         IDENTIFIER = "Identifier";
         IDENTIFYING_DESCRIPTIONS = "IdentifyingDescriptions";
+        IDENTIFYING_NUMBER = "IdentifyingNumber";
         IGNORE_FLUSHES = "IgnoreFlushes";
         IGNORE_NON_SNAPSHOTTABLE_DISKS = "IgnoreNonSnapshottableDisks";
         IMPLEMENTED_FEATURES = "ImplementedFeatures";
@@ -754,10 +880,12 @@ pub mod property {
         INDICATIONS_SUPPORTED = "IndicationsSupported";
         INDICATION_IDENTIFIER = "IndicationIdentifier";
         INDICATION_TIME = "IndicationTime";
+        INFRARED_SUPPORTED = "InfraredSupported";
         INSTALL_DATE = "InstallDate";
         INSTANCE_ID = "InstanceID";
         INTEGRATION_SERVICES_VERSION_STATE = "IntegrationServicesVersionState";
         INTEROP_NAMESPACE = "InteropNamespace";
+        IN_USE_COUNT = "InUseCount";
         IOPS_ALLOCATION_UNITS = "IOPSAllocationUnits";
         IOPS_LIMIT = "IOPSLimit";
         IOPS_RESERVATION = "IOPSReservation";
@@ -772,6 +900,7 @@ pub mod property {
         IS_READ_ONLY = "IsReadOnly";
         IS_SAVED = "IsSaved";
         IS_SNAPSHOT = "IsSnapshot";
+        IS_VIRTUALIZED = "IsVirtualized";
         I_SCSI_TARGET_ENDPOINT_CREATION = "iSCSITargetEndpointCreation";
         I_SCSI_TARGET_ENDPOINT_CREATION_DESCRIPTION = "iSCSITargetEndpointCreationDescription";
         JOB = "Job";
@@ -780,15 +909,33 @@ pub mod property {
         JOB_STATE = "JobState";
         JOB_STATUS = "JobStatus";
         JOB_TYPE = "JobType";
+        KEYBOARD_PASSWORD_STATUS = "KeyboardPasswordStatus";
+        L2_CACHE_SIZE = "L2CacheSize";
+        L2_CACHE_SPEED = "L2CacheSpeed";
+        L3_CACHE_SIZE = "L3CacheSize";
+        L3_CACHE_SPEED = "L3CacheSpeed";
+        LARGE_SYSTEM_CACHE = "LargeSystemCache";
+        LAST_ACCESSED = "LastAccessed";
         LAST_APPLICATION_CONSISTENT_REPLICATION_TIME = "LastApplicationConsistentReplicationTime";
         LAST_APPLY_CONSISTENCY_LEVEL = "LastApplyConsistencyLevel";
         LAST_APPLY_TIME = "LastApplyTime";
         LAST_APPLY_VIRTUAL_MACHINE_IDS = "LastApplyVirtualMachineIds";
+        LAST_BOOT_UP_TIME = "LastBootUpTime";
+        LAST_ERROR_CODE = "LastErrorCode";
+        LAST_KNOWN_SWITCH_NAME = "LastKnownSwitchName";
+        LAST_LOAD_INFO = "LastLoadInfo";
+        LAST_MODIFIED = "LastModified";
         LAST_REPLICATION_TIME = "LastReplicationTime";
         LAST_REPLICATION_TYPE = "LastReplicationType";
         LAST_SUCCESSFUL_BACKUP_TIME = "LastSuccessfulBackupTime";
+        LEVEL = "Level";
         LIMIT = "Limit";
+        LIMIT_CPUID = "LimitCPUID";
+        LIMIT_PROCESSOR_FEATURES = "LimitProcessorFeatures";
         LOAD_BALANCE_ALGORITHM = "LoadBalanceAlgorithm";
+        LOAD_PERCENTAGE = "LoadPercentage";
+        LOCALE = "Locale";
+        LOCAL_DATE_TIME = "LocalDateTime";
         LOCAL_OR_UTC_TIME = "LocalOrUtcTime";
         LOCK_ON_DISCONNECT = "LockOnDisconnect";
         LOG_DATA_ROOT = "LogDataRoot";
@@ -815,8 +962,17 @@ pub mod property {
         MAXIMUM_REPLICAS_PER_SOURCE_MIRROR = "MaximumReplicasPerSourceMirror";
         MAXIMUM_REPLICAS_PER_SOURCE_SNAPSHOT = "MaximumReplicasPerSourceSnapshot";
         MAXIMUM_WWPN_ADDRESS = "MaximumWWPNAddress";
+        MAX_CLOCK_SPEED = "MaxClockSpeed";
         MAX_ELEMENT_NAME_LEN = "MaxElementNameLen";
+        MAX_IOV_OFFLOADS = "MaxIOVOffloads";
+        MAX_MEMORY_BLOCKS_PER_NUMA_NODE = "MaxMemoryBlocksPerNumaNode";
+        MAX_NUMA_NODES_PER_SOCKET = "MaxNumaNodesPerSocket";
+        MAX_NUMBER_OF_PROCESSES = "MaxNumberOfProcesses";
         MAX_NUMBER_SUPPORTED = "MaxNumberSupported";
+        MAX_PROCESSORS_PER_NUMA_NODE = "MaxProcessorsPerNumaNode";
+        MAX_PROCESS_MEMORY_SIZE = "MaxProcessMemorySize";
+        MAX_QUIESCE_TIME = "MaxQuiesceTime";
+        MAX_VMQ_OFFLOADS = "MaxVMQOffloads";
         MEMBER = "Member";
         MEMORY_AVAILABLE = "MemoryAvailable";
         MEMORY_HOSTING_JOB_OBJECT_NAME = "MemoryHostingJobObjectName";
@@ -831,6 +987,7 @@ pub mod property {
         MODE = "Mode";
         MODEL = "Model";
         MODE_DESCRIPTION = "ModeDescription";
+        MUI_LANGUAGES = "MUILanguages";
         MULTIPLE_OPERATIONS_SUPPORTED = "MultipleOperationsSupported";
         NAME = "Name";
         NAMES = "Names";
@@ -838,6 +995,7 @@ pub mod property {
         NAME_FORMAT = "NameFormat";
         NAME_NAMESPACE = "NameNamespace";
         NETWORK_BOOT_PREFERRED_PROTOCOL = "NetworkBootPreferredProtocol";
+        NETWORK_SERVER_MODE_ENABLED = "NetworkServerModeEnabled";
         NOTES = "Notes";
         NOTIFY = "Notify";
         NO_SINGLE_POINT_OF_FAILURE = "NoSinglePointOfFailure";
@@ -845,19 +1003,34 @@ pub mod property {
         NUMA_NODE_TOPOLOGY_ARRAY = "NumaNodeTopologyArray";
         NUMA_SPANNING_ENABLED = "NumaSpanningEnabled";
         NUMBER_OF_BLOCKS = "NumberOfBlocks";
+        NUMBER_OF_CORES = "NumberOfCores";
+        NUMBER_OF_LICENSED_USERS = "NumberOfLicensedUsers";
+        NUMBER_OF_LOGICAL_PROCESSORS = "NumberOfLogicalProcessors";
         NUMBER_OF_NUMA_NODES = "NumberOfNumaNodes";
+        NUMBER_OF_PROCESSES = "NumberOfProcesses";
         NUMBER_OF_PROCESSORS = "NumberOfProcessors";
+        NUMBER_OF_USERS = "NumberOfUsers";
         OBJECT_ID = "ObjectId";
+        OEM_LOGO_BITMAP = "OEMLogoBitmap";
+        OEM_STRING_ARRAY = "OEMStringArray";
         ON_TIME_IN_MILLISECONDS = "OnTimeInMilliseconds";
         OPERATING_STATUS = "OperatingStatus";
         OPERATING_SYSTEM = "OperatingSystem";
+        OPERATING_SYSTEM_SKU = "OperatingSystemSKU";
         OPERATION = "Operation";
         OPERATIONAL_STATUS = "OperationalStatus";
+        ORGANIZATION = "Organization";
+        OS_ARCHITECTURE = "OSArchitecture";
+        OS_LANGUAGE = "OSLanguage";
+        OS_PRODUCT_SUITE = "OSProductSuite";
+        OS_TYPE = "OSType";
         OTHER_DEDICATED_DESCRIPTIONS = "OtherDedicatedDescriptions";
         OTHER_ELEMENT_EFFECTS_DESCRIPTIONS = "OtherElementEffectsDescriptions";
         OTHER_ENABLED_STATE = "OtherEnabledState";
+        OTHER_ENDPOINT_MODE = "OtherEndpointMode";
         OTHER_ERROR_SOURCE_FORMAT = "OtherErrorSourceFormat";
         OTHER_ERROR_TYPE = "OtherErrorType";
+        OTHER_FAMILY_DESCRIPTION = "OtherFamilyDescription";
         OTHER_HOST_EXTENT_NAME_FORMAT = "OtherHostExtentNameFormat";
         OTHER_HOST_EXTENT_NAME_NAMESPACE = "OtherHostExtentNameNamespace";
         OTHER_HOST_TYPE_DESCRIPTIONS = "OtherHostTypeDescriptions";
@@ -870,6 +1043,7 @@ pub mod property {
         OTHER_REGISTERED_ORGANIZATION = "OtherRegisteredOrganization";
         OTHER_RESOURCE_TYPE = "OtherResourceType";
         OTHER_SPECIFICATION_TYPE = "OtherSpecificationType";
+        OTHER_TYPE_DESCRIPTION = "OtherTypeDescription";
         OTHER_TYPE_OF_SET = "OtherTypeOfSet";
         OWNED_ELEMENT = "OwnedElement";
         OWNER = "Owner";
@@ -880,15 +1054,19 @@ pub mod property {
         PACKAGE_REDUNDANCY_GOAL = "PackageRedundancyGoal";
         PACKAGE_REDUNDANCY_MAX = "PackageRedundancyMax";
         PACKAGE_REDUNDANCY_MIN = "PackageRedundancyMin";
+        PAE_ENABLED = "PAEEnabled";
         PARAMETER_INFO = "ParameterInfo";
         PARENT = "Parent";
         PARENT_PACKAGE = "ParentPackage";
         PARITY_LAYOUT = "ParityLayout";
         PARITY_LAYOUT_DEFAULT = "ParityLayoutDefault";
         PART_COMPONENT = "PartComponent";
+        PART_OF_DOMAIN = "PartOfDomain";
         PATH = "Path";
         PAUSED_TIME = "PausedTime";
         PAUSE_AFTER_BOOT_FAILURE = "PauseAfterBootFailure";
+        PAUSE_AFTER_RESET = "PauseAfterReset";
+        PC_SYSTEM_TYPE = "PCSystemType";
         PEER_OBJECT_ID = "PeerObjectId";
         PEER_OBJECT_NAME = "PeerObjectName";
         PEER_OBJECT_TYPE = "PeerObjectType";
@@ -900,10 +1078,19 @@ pub mod property {
         PERCENT_SYNCED = "PercentSynced";
         PERSISTENT_RESERVATIONS_SUPPORTED = "PersistentReservationsSupported";
         PLATFORM = "Platform";
+        PLUS_PRODUCT_ID = "PlusProductID";
+        PLUS_VERSION_NUMBER = "PlusVersionNumber";
+        PNP_DEVICE_ID = "PNPDeviceID";
         POOL_ID = "PoolID";
         POWER_MANAGEMENT_CAPABILITIES = "PowerManagementCapabilities";
+        POWER_MANAGEMENT_SUPPORTED = "PowerManagementSupported";
+        POWER_ON_HOURS = "PowerOnHours";
+        POWER_ON_PASSWORD_STATUS = "PowerOnPasswordStatus";
+        POWER_STATE = "PowerState";
+        POWER_SUPPLY_STATE = "PowerSupplyState";
         PREVIOUS_HEALTH_STATUS = "PreviousHealthStatus";
         PREVIOUS_INSTANCE = "PreviousInstance";
+        PRIMARY = "Primary";
         PRIMARY_OWNER_CONTACT = "PrimaryOwnerContact";
         PRIMARY_OWNER_NAME = "PrimaryOwnerName";
         PRIMARY_STATUS = "PrimaryStatus";
@@ -911,10 +1098,13 @@ pub mod property {
         PRIORITY = "Priority";
         PROBABLE_CAUSE = "ProbableCause";
         PROBABLE_CAUSE_DESCRIPTION = "ProbableCauseDescription";
+        PROCESSOR_ID = "ProcessorId";
         PROCESSOR_LOAD = "ProcessorLoad";
         PROCESSOR_LOAD_HISTORY = "ProcessorLoadHistory";
+        PROCESSOR_TYPE = "ProcessorType";
         PROCESS_ID = "ProcessID";
         PRODUCT_NAME = "ProductName";
+        PRODUCT_TYPE = "ProductType";
         PRODUCT_VENDOR = "ProductVendor";
         PRODUCT_VERSION_MAJOR = "ProductVersionMajor";
         PRODUCT_VERSION_MINOR = "ProductVersionMinor";
@@ -927,6 +1117,7 @@ pub mod property {
         PROVIDER_DESCRIPTION = "ProviderDescription";
         PROVIDER_NAME = "ProviderName";
         PROVIDER_SYSTEM_ID = "ProviderSystemID";
+        READABLE = "Readable";
         REASON = "Reason";
         RECOMMENDED_ACTIONS = "RecommendedActions";
         RECOVERY_ACTION = "RecoveryAction";
@@ -937,6 +1128,7 @@ pub mod property {
         REGISTERED_NAME = "RegisteredName";
         REGISTERED_ORGANIZATION = "RegisteredOrganization";
         REGISTERED_PROFILES_SUPPORTED = "RegisteredProfilesSupported";
+        REGISTERED_USER = "RegisteredUser";
         REGISTERED_VERSION = "RegisteredVersion";
         REMAINING_MANAGED_SPACE = "RemainingManagedSpace";
         REPLICATION_HEALTH = "ReplicationHealth";
@@ -957,11 +1149,17 @@ pub mod property {
         REQUESTED_COPY_STATE = "RequestedCopyState";
         REQUESTED_STATE = "RequestedState";
         REQUESTED_STATES_SUPPORTED = "RequestedStatesSupported";
+        REQUIRED_FEATURES = "RequiredFeatures";
+        REQUIRED_FEATURE_HINTS = "RequiredFeatureHints";
         RESERVATION = "Reservation";
         RESET_CAPABILITY = "ResetCapability";
+        RESET_COUNT = "ResetCount";
+        RESET_LIMIT = "ResetLimit";
         RESILIENT_CHANGE_TRACKING_IDENTIFIERS = "ResilientChangeTrackingIdentifiers";
         RESOURCE_SUB_TYPE = "ResourceSubType";
         RESOURCE_TYPE = "ResourceType";
+        REVISION = "Revision";
+        ROLE = "Role";
         ROLES = "Roles";
         RUN_DAY = "RunDay";
         RUN_DAY_OF_WEEK = "RunDayOfWeek";
@@ -973,13 +1171,17 @@ pub mod property {
         SECURE_BOOT_TEMPLATE_ID = "SecureBootTemplateId";
         SECURITY_DESCRIPTOR = "SECURITY_DESCRIPTOR";
         SERIAL_NUMBER = "SerialNumber";
+        SERVICE_PACK_MAJOR_VERSION = "ServicePackMajorVersion";
+        SERVICE_PACK_MINOR_VERSION = "ServicePackMinorVersion";
         SERVICE_URI = "ServiceURI";
         SERVICE_URI_IP = "ServiceURI_ip";
         SETTING_DATA = "SettingData";
         SHIELDED = "Shielded";
         SIZE = "Size";
         SIZE_REMAINING = "SizeRemaining";
+        SIZE_STORED_IN_PAGING_FILES = "SizeStoredInPagingFiles";
         SKIPPED_DISKS = "SkippedDisks";
+        SKU_NUMBER = "SKUNumber";
         SMIS_PROFILE_VERSION = "SMISProfileVersion";
         SM_DETAILS = "SMDetails";
         SM_ERROR_CODE = "SMErrorCode";
@@ -996,6 +1198,7 @@ pub mod property {
         SNAPSHOT_TYPES_ENABLED = "SnapshotTypesEnabled";
         SNAPSHOT_TYPES_SUPPORTED = "SnapshotTypesSupported";
         SNAPSHOT_VIRTUAL_SYSTEM = "SnapshotVirtualSystem";
+        SOCKET_DESIGNATION = "SocketDesignation";
         SOURCE_CLASS_NAME = "SourceClassName";
         SOURCE_INSTANCE = "SourceInstance";
         SOURCE_INSTANCE_HOST = "SourceInstanceHost";
@@ -1008,10 +1211,13 @@ pub mod property {
         START_MODE = "StartMode";
         START_TIME = "StartTime";
         STATE = "State";
+        STATIC_MAC_ADDRESS = "StaticMacAddress";
         STATUS = "Status";
         STATUS_CODE = "StatusCode";
         STATUS_DESCRIPTION = "StatusDescription";
         STATUS_DESCRIPTIONS = "StatusDescriptions";
+        STATUS_INFO = "StatusInfo";
+        STEPPING = "Stepping";
         STORAGE_CONFIG_SUPPORTS_POOL_CAPACITY_EXPANSION = "StorageConfigSupportsPoolCapacityExpansion";
         STORAGE_CONFIG_SUPPORTS_POOL_CREATION = "StorageConfigSupportsPoolCreation";
         STORAGE_CONFIG_SUPPORTS_POOL_DELETION = "StorageConfigSupportsPoolDeletion";
@@ -1025,6 +1231,7 @@ pub mod property {
         STORAGE_QO_S_POLICY_ID = "StorageQoSPolicyID";
         STORAGE_SUBSYSTEM_OBJECT_ID = "StorageSubsystemObjectId";
         STORAGE_SYSTEM = "StorageSystem";
+        SUITE_MASK = "SuiteMask";
         SUPPORTED_ASYNCHRONOUS_ACTIONS = "SupportedAsynchronousActions";
         SUPPORTED_FILE_SERVER_PROTOCOLS = "SupportedFileServerProtocols";
         SUPPORTED_HOST_TYPES = "SupportedHostTypes";
@@ -1044,6 +1251,7 @@ pub mod property {
         SUPPORTS_REPLICATION_GROUP = "SupportsReplicationGroup";
         SUPPORTS_STORAGE_VOLUME_CREATION = "SupportsStorageVolumeCreation";
         SUPPORTS_THINLY_PROVISIONED_STORAGE_VOLUME = "SupportsThinlyProvisionedStorageVolume";
+        SUPPORT_CONTACT_DESCRIPTION = "SupportContactDescription";
         SUPPORT_STATEMENT = "SupportStatement";
         SUSPEND_DATA_ROOT = "SuspendDataRoot";
         SWAP_FILES_IN_USE = "SwapFilesInUse";
@@ -1054,15 +1262,27 @@ pub mod property {
         SYNC_STATE_DESCRIPTION = "SyncStateDescription";
         SYNC_TYPE = "SyncType";
         SYNC_TYPE_DESCRIPTION = "SyncTypeDescription";
+        SYSTEM = "System";
         SYSTEM_CREATION_CLASS_NAME = "SystemCreationClassName";
+        SYSTEM_DEVICE = "SystemDevice";
+        SYSTEM_DIRECTORY = "SystemDirectory";
+        SYSTEM_DRIVE = "SystemDrive";
         SYSTEM_ELEMENT = "SystemElement";
         SYSTEM_NAME = "SystemName";
+        SYSTEM_STARTUP_DELAY = "SystemStartupDelay";
+        SYSTEM_STARTUP_OPTIONS = "SystemStartupOptions";
+        SYSTEM_STARTUP_SETTING = "SystemStartupSetting";
+        SYSTEM_TYPE = "SystemType";
         TAG = "Tag";
         TARGET_ELEMENT_SUPPLIER = "TargetElementSupplier";
         TARGET_INSTANCE = "TargetInstance";
+        TARGET_MEMORY_BUFFER = "TargetMemoryBuffer";
         TARGET_STORAGE_VOLUME = "TargetStorageVolume";
         TARGET_VTL = "TargetVtl";
+        TEST_REPLICA_POOL_ID = "TestReplicaPoolID";
+        TEST_REPLICA_SWITCH_NAME = "TestReplicaSwitchName";
         TEST_REPLICA_SYSTEM = "TestReplicaSystem";
+        THERMAL_STATE = "ThermalState";
         THINLY_PROVISIONED = "ThinlyProvisioned";
         THIN_PROVISIONED_POOL_TYPE = "ThinProvisionedPoolType";
         THIN_PROVISIONED_POOL_TYPE_DESCRIPTION = "ThinProvisionedPoolTypeDescription";
@@ -1077,10 +1297,17 @@ pub mod property {
         TIME_OF_LAST_STATE_CHANGE = "TimeOfLastStateChange";
         TIME_SUBMITTED = "TimeSubmitted";
         TOTAL_MANAGED_SPACE = "TotalManagedSpace";
+        TOTAL_PHYSICAL_MEMORY = "TotalPhysicalMemory";
+        TOTAL_POWER_ON_HOURS = "TotalPowerOnHours";
+        TOTAL_SWAP_SPACE_SIZE = "TotalSwapSpaceSize";
+        TOTAL_VIRTUAL_MEMORY_SIZE = "TotalVirtualMemorySize";
+        TOTAL_VISIBLE_MEMORY_SIZE = "TotalVisibleMemorySize";
         TRANSITIONING_TO_STATE = "TransitioningToState";
         TURN_OFF_ON_GUEST_RESTART = "TurnOffOnGuestRestart";
         TYPE_OF_SET = "TypeOfSet";
+        UNIQUE_ID = "UniqueId";
         UNTIL_TIME = "UntilTime";
+        UPGRADE_METHOD = "UpgradeMethod";
         UP_TIME = "UpTime";
         URI = "URI";
         USAGE = "Usage";
@@ -1089,9 +1316,12 @@ pub mod property {
         USER_DATA_STRIPE_DEPTH_DEFAULT = "UserDataStripeDepthDefault";
         USER_DATA_STRIPE_DEPTH_MAX = "UserDataStripeDepthMax";
         USER_DATA_STRIPE_DEPTH_MIN = "UserDataStripeDepthMin";
+        USER_NAME = "UserName";
         USER_SNAPSHOT_TYPE = "UserSnapshotType";
+        UUID = "UUID";
         VALUE_RANGE = "ValueRange";
         VALUE_ROLE = "ValueRole";
+        VENDOR = "Vendor";
         VENDOR_IDENTIFYING_INFO = "VendorIdentifyingInfo";
         VERSION = "Version";
         VERSION_STRING = "VersionString";
@@ -1110,10 +1340,12 @@ pub mod property {
         VIRTUAL_SYSTEM_TYPE = "VirtualSystemType";
         VIRTUAL_SYSTEM_TYPES_SUPPORTED = "VirtualSystemTypesSupported";
         VM_BUS_MESSAGE_REDIRECTION = "VMBusMessageRedirection";
+        VOLTAGE_CAPS = "VoltageCaps";
         VTL2_ADDRESS_RANGE_BASE = "Vtl2AddressRangeBase";
         VTL2_ADDRESS_RANGE_SIZE = "Vtl2AddressRangeSize";
         VTL2_ADDRESS_SPACE_CONFIGURATION_MODE = "Vtl2AddressSpaceConfigurationMode";
         VTL2_MMIO_ADDRESS_RANGE_SIZE = "Vtl2MmioAddressRangeSize";
+        WAKE_UP_TYPE = "WakeUpType";
         WATCHDOG_ENABLED = "WatchdogEnabled";
         WEIGHT = "Weight";
         WHEN_ACTIVATED = "WhenActivated";
@@ -1122,7 +1354,10 @@ pub mod property {
         WHEN_SUSPENDED = "WhenSuspended";
         WHEN_SYNCED = "WhenSynced";
         WHEN_SYNCHRONIZED = "WhenSynchronized";
+        WINDOWS_DIRECTORY = "WindowsDirectory";
         WORKER_JOB_OBJECT_NAME = "WorkerJobObjectName";
+        WORKGROUP = "Workgroup";
+        WRITEABLE = "Writeable";
         WRITE_HARDENING_METHOD = "WriteHardeningMethod";
     }
 }
@@ -2467,6 +2702,23 @@ impl ImportSnapshotDefinitionsInput {
             planned_system: argument(arguments.take("PlannedSystem")),
             snapshot_folder: argument(arguments.take("SnapshotFolder")),
         }
+    }
+}
+
+/// The input of `InitiateShutdown` of `Msvm_ShutdownComponent`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct InitiateShutdownInput {
+    /// `Force`
+    pub force: Option<bool>,
+    /// `Reason`
+    pub reason: Option<SmolStr>,
+}
+
+impl InitiateShutdownInput {
+    /// Takes the input out of the checked arguments.
+    #[must_use]
+    pub fn from_arguments(mut arguments: MethodArguments) -> Self {
+        Self { force: argument(arguments.take("Force")), reason: argument(arguments.take("Reason")) }
     }
 }
 

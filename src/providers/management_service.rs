@@ -7,14 +7,14 @@ use super::arguments::element;
 use super::element::{Element, SETTING_DATA};
 use super::export::export_system_definition;
 use super::generated::GetSizeOfSystemFilesInput;
-use super::modify::modify_system_settings;
+use super::modify::{modify_resource_settings, modify_system_settings};
 use super::scope::{Scope, Shared};
 use super::summary::summary_information;
 use crate::cim::{CimError, ClassDeclaration, MethodDeclaration, ObjectPath};
 use crate::cimom::{BoxFuture, CallContext, MethodArguments, MethodProvider, MethodResult};
 
-/// Carries out the methods of the management service; machines are defined by files, not by clients, so the
-/// methods that define or remove them are refused with 32770.
+/// Carries out the methods of the management service; machines and their hardware are defined by files, not by
+/// clients, so the methods that define, change or remove them are refused with 32770.
 pub(super) struct ManagementService {
     pub(super) shared: Arc<Shared>,
 }
@@ -32,6 +32,7 @@ impl MethodProvider for ManagementService {
             let scope = Scope::new(&self.shared, cx);
             answer(match method.name.as_str() {
                 "ModifySystemSettings" => modify_system_settings(&scope, arguments, &cx.principal).await,
+                "ModifyResourceSettings" => modify_resource_settings(&scope, arguments),
                 "ExportSystemDefinition" => export_system_definition(&scope, arguments, &cx.principal).await,
                 "GetSummaryInformation" => summary_information(&scope, arguments),
                 "GetSizeOfSystemFiles" => size_of_system_files(&scope, arguments),

@@ -4,7 +4,7 @@
 //! become commands of the [`Engine`](crate::engine::Engine). An `Element` is the domain
 //! side of an object path: each class is a *family* that turns elements into instances, and each
 //! association a table row of functions from elements to elements. [`register`] puts them all into the
-//! registry, for `root/virtualization/v2`, `root/HyperVCluster/v2`, `root/interop` and `root/omi`.
+//! registry, for `root/virtualization/v2`, `root/HyperVCluster/v2`, `root/cimv2`, `root/interop` and `root/omi`.
 
 pub mod generated;
 pub mod storage;
@@ -16,10 +16,12 @@ mod association;
 mod collection_service;
 mod collections;
 mod computer_system;
+mod device_settings;
 mod devices;
 mod element;
 mod export;
 mod family;
+mod host;
 mod identify;
 mod indications;
 mod job;
@@ -27,6 +29,7 @@ mod job_methods;
 mod links;
 mod management_service;
 mod modify;
+mod namespaces;
 mod options;
 mod records;
 mod reference_point_service;
@@ -35,10 +38,12 @@ mod register;
 mod scope;
 mod services;
 mod setting_data;
+mod shutdown;
 mod snapshot_outcome;
 mod snapshot_service;
 mod snapshot_settings;
 mod summary;
+mod switches;
 mod writes;
 
 pub use indications::Indications;

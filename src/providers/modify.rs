@@ -1,11 +1,16 @@
-//! `ModifySystemSettings`: new names, notes and settings of machines and snapshots (`snapshot-semantics` §1, §2).
+//! `ModifySystemSettings`: new names, notes and settings of machines and snapshots (`snapshot-semantics` §1, §2), and
+//! `ModifyResourceSettings`.
 
-use super::answers::{DONE, INVALID_PARAMETER, Refusal};
+use super::answers::{DONE, INVALID_PARAMETER, NOT_SUPPORTED, Refusal};
+use super::arguments::required;
+use super::device_settings::DeviceSettings;
+use super::devices::Device;
 use super::element::{Element, SETTING_DATA};
-use super::generated::ModifySystemSettingsInput;
+use super::family::Family;
+use super::generated::{ModifyResourceSettingsInput, ModifySystemSettingsInput};
 use super::scope::Scope;
 use super::snapshot_settings::Given;
-use crate::cim::{CimError, ClassName, ObjectPath};
+use crate::cim::{CimError, CimValue, ClassName, ObjectPath};
 use crate::cimom::{MethodArguments, MethodResult, Principal};
 use crate::engine::{ShutdownAction, StartupAction, SystemChange, UserSnapshotType};
 
@@ -36,6 +41,26 @@ pub(super) async fn modify_system_settings(
         _ => return Err(Refusal::Code(INVALID_PARAMETER)),
     }
     Ok(MethodResult::returning(DONE))
+}
+
+/// Takes device records that are sent back as they were. Hardware comes from the definition of the machine, so a record
+/// that says something else is refused with 32770.
+pub(super) fn modify_resource_settings(scope: &Scope, arguments: MethodArguments) -> Result<MethodResult, Refusal> {
+    let input = ModifyResourceSettingsInput::from_arguments(arguments);
+    let mut resulting: Vec<CimValue> = Vec::new();
+    for settings in required(input.resource_settings.as_array())? {
+        let given = Given::read(&scope.shared.schema, settings)?.ok_or(Refusal::Code(INVALID_PARAMETER))?;
+        let device = given.text("InstanceID").and_then(|id| Device::find(id, &scope.view));
+        let device = required(device.filter(|device| given.is_a(device.class_name())))?;
+        let class = scope.shared.class(device.class_name()).map_err(Refusal::Fault)?;
+        let family = DeviceSettings::new(device.class_name(), class).map_err(Refusal::Fault)?;
+        let current = family.instance(scope, Element::Device(device)).map_err(Refusal::Fault)?;
+        if given.changes(&required(current)?) {
+            return Err(Refusal::Code(NOT_SUPPORTED));
+        }
+        resulting.push(Element::Device(device).path(scope).into());
+    }
+    Ok(MethodResult::returning(DONE).with("ResultingResourceSettings", CimValue::Array(resulting.into())))
 }
 
 /// What the given settings change of a machine.

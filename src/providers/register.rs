@@ -7,25 +7,30 @@ use super::association::{Association, Associations};
 use super::collection_service::{CollectionManagement, CollectionSnapshotService};
 use super::collections::{Collections, SnapshotCollections};
 use super::computer_system::{ComputerSystemMethods, ComputerSystems};
+use super::device_settings::DeviceSettings;
+use super::devices::DEVICE_CLASSES;
 use super::element::{
     COMPUTER_SYSTEM, EXPORT_SETTINGS, JOB, MANAGEMENT_COLLECTION, PROFILE, REDUNDANCY_SET, REFERENCE_POINT,
-    REFERENCE_POINT_COLLECTION, RESOURCE_DATA, SETTING_DATA, SNAPSHOT_COLLECTION, SNAPSHOT_OUTCOME, STORAGE_DATA,
-    SYSTEM_COLLECTION,
+    REFERENCE_POINT_COLLECTION, SETTING_DATA, SNAPSHOT_COLLECTION, SNAPSHOT_OUTCOME, SYSTEM_COLLECTION,
 };
 use super::family::{Family, Instances};
+use super::host::{HOST_CLASSES, HostRecords};
 use super::identify::Identify;
 use super::job::Jobs;
 use super::job_methods::JobMethods;
 use super::management_service::ManagementService;
+use super::namespaces::{NAMESPACE, Namespaces};
 use super::records::{Capability, Service};
 use super::reference_point_service::{CollectionReferencePointService, ReferencePointService};
 use super::reference_points::{ExportSettingData, ReferencePointCollections, ReferencePoints};
-use super::scope::{CLUSTER_NAMESPACE, HOST_NAMESPACE, INTEROP_NAMESPACE, OMI_NAMESPACE, Shared};
+use super::scope::{CIMV2_NAMESPACE, CLUSTER_NAMESPACE, HOST_NAMESPACE, INTEROP_NAMESPACE, OMI_NAMESPACE, Shared};
 use super::setting_data::SettingData;
+use super::shutdown::{SHUTDOWN, ShutdownComponents, ShutdownMethods};
 use super::snapshot_outcome::SnapshotOutcomes;
 use super::snapshot_service::SnapshotService;
+use super::switches::{SWITCH, Switches};
 use super::writes::{CollectionWrites, SettingsWrites};
-use super::{devices, links, services};
+use super::{links, services};
 use crate::cim::{CimError, CimStatus, Schema};
 use crate::cimom::{MethodProvider, ProviderRegistry, WriteProvider};
 use crate::engine::{CollectionKind, Engine, Gate};
@@ -51,9 +56,10 @@ static COMMON: [&Association; 16] = [
 ];
 
 /// The associations a single host has and a cluster has not.
-static HOST_ONLY: [&Association; 5] = [
+static HOST_ONLY: [&Association; 6] = [
     &links::LAST_APPLIED,
     &links::SETTING_COMPONENT,
+    &links::SYSTEM_DEVICE,
     &links::ELEMENT_CAPABILITIES,
     &links::POINT_OF_SYSTEM,
     &links::EXPORT_SETTINGS,
@@ -63,8 +69,11 @@ static HOST_ONLY: [&Association; 5] = [
 static CLUSTER_ONLY: [&Association; 3] =
     [&links::COMPONENT_CS, &links::CONCRETE_IDENTITY, &links::MEMBER_OF_COLLECTION];
 
+/// The associations of the host itself.
+static CIMV2: [&Association; 1] = [&links::COMPUTER_PROCESSOR];
+
 /// The associations of the profiles.
-static INTEROP: [&Association; 2] = [&links::STANDALONE_CONFORMS, &links::CLUSTER_CONFORMS];
+static INTEROP: [&Association; 3] = [&links::STANDALONE_CONFORMS, &links::CLUSTER_CONFORMS, &links::REFERENCED_PROFILE];
 
 /// Registers the providers of machines, snapshots, jobs and collections.
 ///
@@ -83,7 +92,12 @@ pub fn register(
     }
     Namespace::open(registry, schema, gate, options, HOST_NAMESPACE)?.host_only()?;
     Namespace::open(registry, schema, gate, options, CLUSTER_NAMESPACE)?.cluster_only()?;
+    Namespace::open(registry, schema, gate, options, CIMV2_NAMESPACE)?.cimv2()?;
     Namespace::open(registry, schema, gate, options, INTEROP_NAMESPACE)?.interop()?;
+    for namespace in schema.namespaces() {
+        let below = Namespaces::below(schema, namespace.name());
+        registry.instance(namespace.name(), NAMESPACE, Arc::new(below));
+    }
     Namespace::open(registry, schema, gate, options, OMI_NAMESPACE)?.omi()
 }
 
@@ -166,9 +180,12 @@ impl<'r> Namespace<'r> {
     /// What only a single host has.
     fn host_only(&mut self) -> Result<(), CimError> {
         let shared = Arc::clone(&self.shared);
-        for class in [STORAGE_DATA, RESOURCE_DATA] {
-            self.family(class, devices::family(&shared, class)?);
+        for class in DEVICE_CLASSES {
+            self.family(class, DeviceSettings::new(class, shared.class(class)?)?);
         }
+        self.family(SWITCH, Switches::new(shared.class(SWITCH)?)?);
+        self.family(SHUTDOWN, ShutdownComponents::new(shared.class(SHUTDOWN)?)?);
+        self.methods(SHUTDOWN, ShutdownMethods { shared: Arc::clone(&shared) });
         self.family(SNAPSHOT_OUTCOME, SnapshotOutcomes::new(shared.class(SNAPSHOT_OUTCOME)?)?);
         self.family(EXPORT_SETTINGS, ExportSettingData::new(shared.class(EXPORT_SETTINGS)?)?);
         let points = ReferencePointService { shared: Arc::clone(&shared) };
@@ -188,6 +205,15 @@ impl<'r> Namespace<'r> {
         let set = services::redundancy_set(shared.class(REDUNDANCY_SET)?, &shared.options.host_name)?;
         self.family(REDUNDANCY_SET, set);
         self.associations(&CLUSTER_ONLY)
+    }
+
+    /// The host itself.
+    fn cimv2(&mut self) -> Result<(), CimError> {
+        let shared = Arc::clone(&self.shared);
+        for class in HOST_CLASSES {
+            self.family(class, HostRecords::new(class, shared.class(class)?, &shared.options)?);
+        }
+        self.associations(&CIMV2)
     }
 
     /// The profiles.

@@ -14,6 +14,8 @@ use crate::time::Timestamp;
 pub(super) const HOST_NAMESPACE: &str = "root/virtualization/v2";
 /// Namespace of the classes of a cluster; this host serves it as a cluster of one.
 pub(super) const CLUSTER_NAMESPACE: &str = "root/HyperVCluster/v2";
+/// Namespace of the host itself.
+pub(super) const CIMV2_NAMESPACE: &str = "root/cimv2";
 /// Namespace of the profiles.
 pub(super) const INTEROP_NAMESPACE: &str = "root/interop";
 /// Namespace of the server's own description.

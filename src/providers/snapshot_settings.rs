@@ -80,6 +80,13 @@ impl Given {
         self.instance.class().is_a(class)
     }
 
+    /// Whether something but a key was given that an instance has another value for.
+    pub(super) fn changes(&self, current: &CimInstance) -> bool {
+        let is_key = |name: &str| current.class().property(name).is_some_and(|property| property.is_key);
+        let mut others = self.names.iter().map(crate::cim::PropertyName::as_str).filter(|name| !is_key(name));
+        others.any(|name| self.instance.get(name) != current.get(name))
+    }
+
     /// Whether the instance is of exactly the class.
     pub(super) fn is_exactly(&self, class: &str) -> bool {
         *self.instance.class().name() == class

@@ -3,7 +3,7 @@
 use std::iter::Peekable;
 
 use crate::binding::{InstanceWriter, UriStyle, write_reference};
-use crate::cim::{CimInstance, PropertyName};
+use crate::cim::{CimInstance, PropertyName, namespace_eq};
 use crate::cimom::{InstanceStream, Polymorphism};
 use crate::soap::{Fault, Subcode, code, detail};
 use crate::time::{Guid, Timestamp};
@@ -11,7 +11,7 @@ use crate::xml::Writer;
 
 use super::enumeration_body::{EnumerateBody, Mode, read_enumerate, read_pull};
 use super::fault::from_cim;
-use super::filter::{is_wql, projected};
+use super::filter::projected;
 use super::request::Request;
 use super::service::{Answer, Encoding, Service};
 use super::target::{Resource, Target};
@@ -65,7 +65,7 @@ impl Service {
     /// Enumerate.
     pub(super) async fn enumerate(&self, request: &Request<'_, '_>) -> Result<Answer, Fault> {
         let body = read_enumerate(request)?;
-        let resource = self.target(request).map_err(|fault| quiet_virt_who(fault, &body))?;
+        let resource = self.target(request)?;
         let expires = body.expires(request.now)?;
         self.contexts.check_quota(request.principal, request.now)?;
         let mut enumeration = match resource {
@@ -297,14 +297,23 @@ impl Shape {
 
     /// One entry of Items.
     pub(super) fn write(&self, w: &mut Writer, instance: &CimInstance) {
-        let writer = InstanceWriter { style: &self.style, precise_arrays: self.precise_arrays };
+        // An association may lead into another namespace, as from a profile to a machine.
+        let namespace = instance.class().namespace();
+        let other;
+        let style = if namespace_eq(namespace, self.style.namespace()) {
+            &self.style
+        } else {
+            other = self.style.in_namespace(namespace);
+            &other
+        };
+        let writer = InstanceWriter { style, precise_arrays: self.precise_arrays };
         let object = |w: &mut Writer| match &self.projection {
             None => writer.instance(w, instance),
             Some(names) => write_projection(w, writer, instance, names),
         };
         let reference = |w: &mut Writer| {
             w.element("a:EndpointReference", |w| {
-                write_reference(w, &instance.path(self.style.namespace()), &self.style);
+                write_reference(w, &instance.path(style.namespace()), style);
             });
         };
         match self.mode {
@@ -375,16 +384,4 @@ fn polymorphism(target: &Target, body: &EnumerateBody<'_>) -> Result<Polymorphis
         }
         mode => Ok(mode.unwrap_or_default()),
     }
-}
-
-/// virt-who asks the version 1 namespace first and logs an error unless this code comes back
-/// (`clients.md` part 5 item 13).
-fn quiet_virt_who(mut fault: Fault, body: &EnumerateBody<'_>) -> Fault {
-    if let Some(error) = fault.cim_error.as_mut()
-        && error.status == crate::cim::CimStatus::InvalidNamespace.code()
-        && body.filter.as_ref().is_some_and(is_wql)
-    {
-        error.error_code = code::ENUMERATE_CANNOT_PROCESS_FILTER;
-    }
-    fault
 }

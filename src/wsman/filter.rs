@@ -30,15 +30,6 @@ pub(super) struct Selection {
     pub(super) projection: Option<Vec<PropertyName>>,
 }
 
-/// Whether a filter element asks for WQL; virt-who needs to know it even when the namespace is unknown.
-pub(super) fn is_wql(filter: &Fragment<'_>) -> bool {
-    filter.open().is_ok_and(|(_, element)| {
-        element
-            .attribute(Ns::None, "Dialect")
-            .is_some_and(|dialect| [WQL, WQL_ALIAS].iter().any(|wql| dialect.trim().eq_ignore_ascii_case(wql)))
-    })
-}
-
 impl Service {
     /// The instances an Enumerate asks for.
     pub(super) fn select(

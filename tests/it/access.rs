@@ -9,8 +9,8 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use wsnapd::access::{Account, Principal, Role, Scheme, Scope};
 use wsnapd::backend::{
-    CollectionDefinition, DirectoryPools, DiskDefinition, DiskFormat, MachineDefinition, PoolDefinition, PoolSnapshots,
-    QemuMachine, SimulatedHypervisor,
+    CollectionDefinition, DirectoryPools, DiskDefinition, DiskFormat, MachineDefinition, NetworkDefinition,
+    PoolDefinition, PoolSnapshots, QemuMachine, SimulatedHypervisor,
 };
 use wsnapd::cim::{CimInstance, CimValue, ObjectPath};
 use wsnapd::cimom::{AssociationFilter, CallContext, ObjectManager, Polymorphism, ProviderRegistry};
@@ -60,12 +60,16 @@ fn machine(id: u64, name: &str) -> MachineDefinition {
         pass_through: false,
     };
     let (notes, qemu) = (String::new(), QemuMachine::default());
+    let bridge = if name.starts_with("hidden") { "hidden-bridge" } else { "front-bridge" };
+    let (mac, bridge) = ("52:54:00:00:00:01".parse().unwrap(), Some(bridge.to_owned()));
+    let networks = vec![NetworkDefinition { name: format!("lan of {name}"), mac, bridge }];
     MachineDefinition {
         id: guid(id),
         name: name.to_owned(),
         notes,
         memory_mb: 64,
         processors: 1,
+        networks,
         qemu,
         disks: vec![disk],
     }
@@ -161,6 +165,10 @@ impl World {
         for id in [FRONT, HIDDEN_ALL] {
             let made = self.engine.create_group_reference_point(guid(id), ConsistencyLevel::Crash, "setup").await;
             self.wait(made).await;
+        }
+        for id in [WEB, HIDDEN] {
+            let started = self.engine.request_state_change(guid(id), RequestedState::Enabled, "setup").await;
+            self.wait(started).await;
         }
         let (pool1, source) = (self.pool("pool1"), self.volume("far-vol"));
         for target_pool in [Some(pool1), None] {
@@ -289,7 +297,7 @@ async fn what_is_out_of_scope_is_in_no_instance_and_behind_no_path() {
     }
     let everything = world.everything(&all);
     assert!(everything.len() > seen.len() + 20, "{} of {}", seen.len(), everything.len());
-    for name in ["web01", "web02", "front", "together", "vol1", "brought"] {
+    for name in ["web01", "web02", "front", "together", "vol1", "brought", "front-bridge", "msvm_shutdowncomponent"] {
         assert!(seen.iter().any(|(_, one)| text_of(one).contains(name)), "{name} is not seen");
     }
     // What the user does not see is not found by its path either, so it is no source of associations.

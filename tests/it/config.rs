@@ -125,6 +125,25 @@ fn machines_come_from_their_directory() {
     assert_eq!(config.collections[0].members.len(), 2);
     assert_eq!(config.listeners[0].protocol, Protocol::Http);
 
+    let cards = "id = \"8b2a3f4e-0000-4000-8000-000000000003\"\nname = \"net\"\n\
+                 [[network]]\nname = \"lan\"\nmac = \"52:54:00:00:00:01\"\nbridge = \"br0\"\n\
+                 [[network]]\nname = \"spare\"\nmac = \"52:54:00:00:00:02\"\n";
+    fs::write(machines.join("net.toml"), cards).unwrap();
+    let config = Config::parse(&file, "").unwrap();
+    let networks: Vec<_> = config.machines[1].networks.iter().map(|one| (&*one.name, one.bridge.as_deref())).collect();
+    assert_eq!(networks, [("lan", Some("br0")), ("spare", None)]);
+    for (change, wanted) in [
+        (("00:02", "00:01"), "two network cards have the address 52:54:00:00:00:01"),
+        (("spare", "lan"), "two network cards are named lan"),
+        (("52:54:00:00:00:02", "5254.0000.0002"), "5254.0000.0002 is no address of a network card; one is written"),
+        (("mac = \"52:54:00:00:00:02\"", ""), "mac is missing"),
+    ] {
+        fs::write(machines.join("net.toml"), cards.replace(change.0, change.1)).unwrap();
+        let found = Config::parse(&file, "").unwrap_err().0;
+        assert!(found.len() == 1 && found[0].message.starts_with(wanted), "{found:?}");
+    }
+    fs::remove_file(machines.join("net.toml")).unwrap();
+
     fs::write(machines.join("zzz.toml"), "id = \"8b2a3f4e-0000-4000-8000-000000000001\"\nname = \"x\"\ncolour = 1\n")
         .unwrap();
     let found = Config::parse(&file, "").unwrap_err().0;

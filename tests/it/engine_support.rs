@@ -49,6 +49,7 @@ pub(crate) fn machine(id: u64, name: &str, disks: Vec<DiskDefinition>) -> Machin
         notes,
         memory_mb,
         processors,
+        networks: Vec::new(),
         disks,
         qemu: wsnapd::backend::QemuMachine::default(),
     }

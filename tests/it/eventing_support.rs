@@ -176,6 +176,7 @@ impl Stage {
             notes: "the web".to_owned(),
             memory_mb: 1024,
             processors: 1,
+            networks: Vec::new(),
             qemu: wsnapd::backend::QemuMachine::default(),
             disks: vec![DiskDefinition {
                 name: "disk0".to_owned(),

@@ -69,6 +69,8 @@ mod ntlm;
 #[cfg(test)]
 mod providers_codes;
 #[cfg(test)]
+mod providers_devices;
+#[cfg(test)]
 mod providers_instances;
 #[cfg(test)]
 mod providers_links;

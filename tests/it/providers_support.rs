@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use wsnapd::backend::{
-    CollectionDefinition, DirectoryPools, DiskDefinition, DiskFormat, MachineDefinition, SimulatedHypervisor,
+    CollectionDefinition, DirectoryPools, DiskDefinition, DiskFormat, MachineDefinition, NetworkDefinition,
+    SimulatedHypervisor,
 };
 use wsnapd::cim::{CimError, CimInstance, CimValue, ClassName, ObjectPath, PropertyName, Schema};
 use wsnapd::cimom::{
@@ -56,6 +57,7 @@ fn machine(id: &str, name: &str, disks: &[(&str, bool)]) -> MachineDefinition {
         notes: format!("about {name}"),
         memory_mb: 2048,
         processors: 2,
+        networks: Vec::new(),
         disks: disks.iter().map(disk).collect(),
         qemu: wsnapd::backend::QemuMachine::default(),
     }
@@ -78,6 +80,18 @@ impl Host {
             machine(DB, "db01", &[("root", false), ("tape", true)]),
         ])
         .await
+    }
+
+    /// As [`start`](Self::start), but `web01` has two network cards, the second on no bridge.
+    pub(crate) async fn with_networks() -> Self {
+        let card = |name: &str, mac: &str, bridge: Option<&str>| NetworkDefinition {
+            name: name.to_owned(),
+            mac: mac.parse().unwrap(),
+            bridge: bridge.map(str::to_owned),
+        };
+        let networks = vec![card("lan", "52:54:00:0a:0b:0c", Some("br0")), card("spare", "52:54:00:0a:0b:0d", None)];
+        let web = MachineDefinition { networks, ..machine(WEB, "web01", &[("root", false)]) };
+        Self::with(vec![web, machine(DB, "db01", &[("root", false)])]).await
     }
 
     /// Three hundred machines, so that a list has several portions.

@@ -67,6 +67,7 @@ impl House {
             notes: String::new(),
             memory_mb: 32,
             processors: 1,
+            networks: Vec::new(),
             disks: vec![disk("system", "system.qcow2", DiskFormat::Qcow2), disk("data", "data.img", DiskFormat::Raw)],
             qemu: QemuMachine::Launched(LaunchedMachine { arguments, ..LaunchedMachine::default() }),
         }

@@ -223,6 +223,7 @@ fn open(directory: &Path, monitor: &Path) -> QemuHypervisor {
         notes: String::new(),
         memory_mb: 16,
         processors: 1,
+        networks: Vec::new(),
         disks: DISKS.iter().map(disk).collect(),
         qemu: QemuMachine::Attached(AttachedMachine { monitor: monitor.to_path_buf(), agent: None }),
     };

@@ -195,6 +195,7 @@ fn machine(id: &str, name: &str) -> MachineDefinition {
         notes: format!("{name} for tests"),
         memory_mb: 1024,
         processors: 2,
+        networks: Vec::new(),
         disks: vec![DiskDefinition {
             name: "disk0".to_owned(),
             path: format!("/simulated/{name}/disk0.qcow2").into(),

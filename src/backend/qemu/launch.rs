@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
-use super::super::{BackendError, Cause, DiskFormat, LaunchedMachine, MachineDefinition};
+use super::super::{BackendError, Cause, DiskFormat, LaunchedMachine, MachineDefinition, NetworkDefinition};
 use super::layers::DiskLayer;
 use super::overlay::Overlays;
 use super::process::PID_FILE;
@@ -64,6 +64,8 @@ pub(super) struct Launch {
     pub(super) append: String,
     pub(super) arguments: Vec<String>,
     #[serde(default)]
+    pub(super) networks: Vec<NetworkDefinition>,
+    #[serde(default)]
     pub(super) memory: MemoryLayout,
 }
 
@@ -109,6 +111,7 @@ impl Launch {
             initrd: machine.initrd.clone(),
             append: machine.append.clone(),
             arguments: machine.arguments.clone(),
+            networks: definition.networks.clone(),
             memory: MemoryLayout::Stream,
         })
     }
@@ -173,6 +176,13 @@ impl Launch {
             let name: String = disk.name.chars().filter(char::is_ascii_alphanumeric).take(20).collect();
             add("-device", format!("virtio-blk-pci,drive=disk{index},serial={name}").into());
         }
+        // Behind the disks, so that a card does not move them.
+        for (index, card) in self.networks.iter().enumerate() {
+            if let Some(bridge) = &card.bridge {
+                add("-netdev", format!("bridge,id=net{index},br={}", bridge.replace(',', ",,")).into());
+            }
+            add("-device", network_card(index, card).into());
+        }
         if let Some(kernel) = &self.kernel {
             add("-kernel", kernel.into());
             if let Some(initrd) = &self.initrd {
@@ -187,6 +197,12 @@ impl Launch {
         all.extend(self.arguments.iter().map(OsString::from));
         all
     }
+}
+
+/// A card without the program to boot from it, which not every installation has.
+fn network_card(index: usize, card: &NetworkDefinition) -> String {
+    let backend = if card.bridge.is_some() { format!("netdev=net{index},") } else { String::new() };
+    format!("virtio-net-pci,{backend}id=nic{index},mac={},romfile=", card.mac)
 }
 
 /// A character device that writes to the end of a file, so that a start keeps what the guest said before.
@@ -258,6 +274,16 @@ async fn pinned_type(wanted: &str, program: &Path, directory: &Path) -> Result<S
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_card_is_connected_to_its_bridge_or_to_nothing() {
+        let mac = "52:54:00:AB:00:01".parse().unwrap();
+        let card =
+            |bridge: Option<&str>| NetworkDefinition { name: "lan".to_owned(), mac, bridge: bridge.map(str::to_owned) };
+        assert_eq!(network_card(1, &card(None)), "virtio-net-pci,id=nic1,mac=52:54:00:ab:00:01,romfile=");
+        let connected = network_card(0, &card(Some("br0")));
+        assert_eq!(connected, "virtio-net-pci,netdev=net0,id=nic0,mac=52:54:00:ab:00:01,romfile=");
+    }
 
     #[test]
     fn a_path_cannot_break_out_of_its_place() {

@@ -80,6 +80,11 @@ impl Machine {
         self.launched().is_some() && process::is_alive(&self.directory)
     }
 
+    /// The process of ours that runs it.
+    pub(super) fn process_id(&self) -> Option<u32> {
+        self.launched().and_then(|_| process::holder(&self.directory))
+    }
+
     /// The monitor of a machine that has a process; `None` when it has none.
     ///
     /// # Errors

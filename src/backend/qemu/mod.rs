@@ -39,8 +39,8 @@ use std::sync::Arc;
 
 use super::{
     ApplyRequest, BackendError, BoxFuture, Capabilities, Cause, DestroyRequest, ExportRequest, Hypervisor, JournalStep,
-    MachineDefinition, MachineReport, MachineState, Operation, PowerAction, Recovery, SnapshotOutcome, SnapshotRequest,
-    StepControl, TrackingRequest, copy, files::virtual_size,
+    MachineDefinition, MachineReport, MachineState, Operation, PowerAction, Recovery, SerialPort, SnapshotOutcome,
+    SnapshotRequest, StepControl, TrackingRequest, copy, files::virtual_size,
 };
 use crate::time::Guid;
 use image::ImageTool;
@@ -131,6 +131,13 @@ impl QemuHypervisor {
             state,
             foreign,
             virtual_sizes: machine.definition.disks.iter().map(virtual_size).collect(),
+            // A machine that we start has one; of another its owner knows.
+            serial_ports: machine
+                .launched()
+                .map(|launched| SerialPort { file: launched.serial.clone() })
+                .into_iter()
+                .collect(),
+            process: machine.process_id(),
         }
     }
 }
@@ -162,6 +169,10 @@ impl Hypervisor for QemuHypervisor {
 
     fn state(&self, machine: Guid) -> BoxFuture<'_, Result<MachineState, BackendError>> {
         Box::pin(async move { self.machine(machine)?.state().await })
+    }
+
+    fn process_id(&self, machine: Guid) -> Option<u32> {
+        self.machines.get(&machine)?.process_id()
     }
 
     fn create_snapshots<'a>(

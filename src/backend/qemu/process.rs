@@ -27,6 +27,12 @@ pub(super) fn is_alive(directory: &Path) -> bool {
     rustix::process::fcntl_getlk(&file, &Flock::from(FlockType::WriteLock)).is_ok_and(|holder| holder.is_some())
 }
 
+/// The process of the machine in `directory`, while it lives.
+pub(super) fn holder(directory: &Path) -> Option<u32> {
+    let number = fs::read_to_string(directory.join(PID_FILE)).ok()?.trim().parse().ok()?;
+    is_alive(directory).then_some(number)
+}
+
 /// True when the last process of the machine in `directory` was killed: one that ends by itself takes its PID file along.
 pub(super) fn was_killed(directory: &Path) -> bool {
     directory.join(PID_FILE).exists() && !is_alive(directory)

@@ -49,3 +49,19 @@ pub(in crate::providers) static STANDALONE_CONFORMS: Association =
 /// Profile to the host and the machines as the cluster has them.
 pub(in crate::providers) static CLUSTER_CONFORMS: Association =
     conformance("Msvm_ClusterV2ElementConformsToProfile", Some(CLUSTER_NAMESPACE));
+
+/// Profile to another one that builds on it.
+pub(in crate::providers) static REFERENCED_PROFILE: Association = Association {
+    class: "Msvm_ReferencedProfile",
+    ends: [end("Antecedent"), end("Dependent")],
+    starts: each_profile,
+    forward: |_, element| match element {
+        Element::Profile(Profile::VirtualSystem) => vec![Element::Profile(Profile::SystemVirtualization)],
+        _ => Vec::new(),
+    },
+    backward: |_, element| match element {
+        Element::Profile(Profile::SystemVirtualization) => vec![Element::Profile(Profile::VirtualSystem)],
+        _ => Vec::new(),
+    },
+    fill: ends_only,
+};
