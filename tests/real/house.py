@@ -98,3 +98,17 @@ def apply(cim, snapshot, cls="Msvm_VirtualSystemSnapshotService", namespace=V2):
 
 def destroy(cim, snapshot, cls="Msvm_VirtualSystemSnapshotService", namespace=V2):
     return cim.run(service(cim, cls, namespace), "DestroySnapshot", AffectedSnapshot=snapshot)
+
+
+def snapshots_by_every_class(cim, tag):
+    """`CreateSnapshot` of each of the four classes, once."""
+    for cls in ("CIM_VirtualSystemSnapshotService", "Msvm_VirtualSystemSnapshotService"):
+        destroy(cim, take(cim, "web01", cls))
+    group_service = service(cim, "Msvm_CollectionSnapshotService")
+    shop = collection(cim, "shop")
+    cim.run(group_service, "CreateSnapshot", Collection=shop, SnapshotSettings="", SnapshotType=1)
+    group = only(cim.references_of_class(V2, "Msvm_SnapshotCollection"), "snapshot collection")
+    cim.run(group_service, "DestroySnapshot", AffectedSnapshotCollection=group)
+    output = cim.invoke(volume(cim, "vol1"), "CreateSnapshot", ElementName=f"vol1-by-{tag}")
+    if output.number("ReturnValue") not in (0, 4096):
+        raise AssertionError(output.properties)

@@ -44,7 +44,7 @@ class Ntlm(unittest.TestCase):
         return client
 
     def work(self, send, name):
-        """Reads, takes a snapshot, sees a fault and goes on, all in one session."""
+        """Reads, takes a snapshot, sees a fault and goes on, then one snapshot of each class, all in one session."""
         cim = wsman.Cim(send, name)
         machine = house.machine(cim, "web01")
         self.assertEqual("web01", cim.get(machine)["ElementName"])
@@ -53,6 +53,7 @@ class Ntlm(unittest.TestCase):
         with self.assertRaises(wsman.WsmanFault):
             cim.get(snapshot)
         self.assertEqual("web01", cim.get(machine)["ElementName"])
+        house.snapshots_by_every_class(cim, name.replace(" ", "-"))
 
     def test_pypsrp_seals_over_http(self):
         for auth in ("negotiate", "ntlm"):
@@ -73,6 +74,13 @@ class Ntlm(unittest.TestCase):
 
     def test_curl_over_https(self):
         self.work(self.curl("--ntlm"), "curl --ntlm")
+
+    def test_requests_over_https(self):
+        from requests_ntlm import HttpNtlmAuth
+
+        send = self.demo.requests()
+        send.session.auth = HttpNtlmAuth(self.demo.user, self.demo.password)
+        self.work(send, "requests ntlm")
 
     def test_a_wrong_password_is_refused(self):
         from pypsrp.exceptions import AuthenticationError
