@@ -95,7 +95,8 @@ impl ResourceUri {
             return Self::WsCimSchema;
         }
         match rest.split_once('/') {
-            Some((host, _)) if !host.is_empty() => {
+            // It stands in the answer again, as the namespace of its elements.
+            Some((host, _)) if !host.is_empty() && host.bytes().all(is_of_a_host) => {
                 let path = rest.get(host.len()..).unwrap_or_default();
                 strip_prefix_ignore_case(path, VENDOR_TAIL).map_or(Self::Unknown, |class| {
                     let prefix_length = uri.len() - class.len();
@@ -123,6 +124,11 @@ impl ResourceUri {
     const fn cim(family: UriFamily, class: ClassSelection) -> Self {
         Self::Cim { family, namespace: None, class }
     }
+}
+
+/// Whether a host and its port can have the character (RFC 3986 §3.2.2, without what no name of a host has).
+const fn is_of_a_host(octet: u8) -> bool {
+    octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.' | b'_' | b'~' | b':' | b'[' | b']' | b'%')
 }
 
 fn class_selection(class: &str) -> ClassSelection {
@@ -260,6 +266,8 @@ mod tests {
             ("http://schemas.dmtf.org/wbem/wscim/1/cim%2Dschema/2/Msvm_%58", "dmtf  Msvm_X"),
             ("http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/Msvm%2FX%", "dmtf  Msvm%2FX%"),
             ("http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/%\u{e4}%+1", "dmtf  %\u{e4}%+1"),
+            ("http://a\"b/wbem/wscim/1/cim-schema/2/Linux_X", "Unknown"),
+            ("http://a&b/wbem/wscim/1/cim-schema/2/Linux_X", "Unknown"),
             ("urn:x", "Unknown"),
             ("", "Unknown"),
         ] {
