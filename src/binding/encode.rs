@@ -213,7 +213,8 @@ pub fn write_reference(w: &mut Writer, path: &ObjectPath, style: &UriStyle) {
     w.raw(ANONYMOUS);
     w.raw("</a:Address><a:ReferenceParameters><w:ResourceURI>");
     w.text(style.prefix());
-    w.raw(path.class_name().as_str());
+    // The path may be one that a client gave.
+    w.text(path.class_name().as_str());
     w.raw("</w:ResourceURI><w:SelectorSet>");
     if style.names_namespace() {
         w.raw("<w:Selector Name=\"__cimnamespace\">");
@@ -221,18 +222,14 @@ pub fn write_reference(w: &mut Writer, path: &ObjectPath, style: &UriStyle) {
         w.raw("</w:Selector>");
     }
     for (name, value) in path.keys() {
-        w.raw("<w:Selector Name=\"");
-        w.raw(name.as_str());
-        w.raw("\">");
-        match value {
+        w.element_with("w:Selector", &[("Name", name.as_str())], |w| match value {
             KeyValue::Text(text) => w.text(text),
             KeyValue::Reference(path) => {
                 w.raw("<a:EndpointReference>");
                 write_reference(w, path, style);
                 w.raw("</a:EndpointReference>");
             }
-        }
-        w.raw("</w:Selector>");
+        });
     }
     w.raw("</w:SelectorSet></a:ReferenceParameters>");
 }
