@@ -100,3 +100,22 @@ pub enum EngineError {
     #[error("{0}")]
     Configuration(String),
 }
+
+impl EngineError {
+    /// Whether what a command is about does not exist.
+    #[must_use]
+    pub const fn is_not_found(&self) -> bool {
+        matches!(
+            self,
+            Self::NoSuchSystem(_)
+                | Self::NoSuchSnapshot(_)
+                | Self::NoSuchCollection(_)
+                | Self::NoSuchSnapshotCollection(_)
+                | Self::NoSuchReferencePoint(_)
+                | Self::NoSuchReferencePointCollection(_)
+                | Self::NoSuchVolume(_)
+                | Self::NoSuchPool(_)
+                | Self::NoSuchJob(_)
+        )
+    }
+}

@@ -44,16 +44,9 @@ impl From<EngineError> for Refusal {
     fn from(error: EngineError) -> Self {
         use EngineError as E;
         Self::Code(match &error {
-            E::NoSuchSystem(_)
-            | E::NoSuchSnapshot(_)
-            | E::NoSuchCollection(_)
-            | E::NoSuchSnapshotCollection(_)
-            | E::NoSuchReferencePoint(_)
-            | E::NoSuchReferencePointCollection(_)
-            | E::NoSuchVolume(_)
-            | E::NoSuchPool(_)
-            | E::InvalidParameter { .. } => INVALID_PARAMETER,
             E::NoSuchJob(job) => return Self::Fault(CimError::not_found(format_args!("job {job}"))),
+            E::InvalidParameter { .. } => INVALID_PARAMETER,
+            missing if missing.is_not_found() => INVALID_PARAMETER,
             E::AccessDenied(_) => return Self::Fault(CimError::new(CimStatus::AccessDenied, error.to_string())),
             E::InvalidState { .. } | E::Busy | E::ShuttingDown => INVALID_STATE,
             E::QueueFull { .. } => IN_USE,
@@ -76,15 +69,7 @@ impl From<EngineError> for Refusal {
 pub(super) fn operation_error(error: &EngineError) -> CimError {
     use EngineError as E;
     let status = match error {
-        E::NoSuchSystem(_)
-        | E::NoSuchSnapshot(_)
-        | E::NoSuchCollection(_)
-        | E::NoSuchSnapshotCollection(_)
-        | E::NoSuchReferencePoint(_)
-        | E::NoSuchReferencePointCollection(_)
-        | E::NoSuchVolume(_)
-        | E::NoSuchPool(_)
-        | E::NoSuchJob(_) => CimStatus::NotFound,
+        missing if missing.is_not_found() => CimStatus::NotFound,
         E::InvalidParameter { .. } => CimStatus::InvalidParameter,
         E::AlreadyExists(_) => CimStatus::AlreadyExists,
         E::AccessDenied(_) => CimStatus::AccessDenied,
