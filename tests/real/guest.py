@@ -242,6 +242,15 @@ class Serial:
         before = len(self.beats())
         eventually(f"{number} beats more than {before}", lambda: len(self.beats()) >= before + number, timeout)
 
+    def require_went_on_from(self, counters):
+        """The first count since `forget` follows from what the disks held: the guest writes the first disk, the
+        second, and then tells it, so between two disks that differ it has yet to tell the higher number."""
+        highest = max(counters)
+        allowed = (highest, highest + 1) if min(counters) == highest else (highest,)
+        first = self.counts()[0]
+        if first not in allowed:
+            raise AssertionError(f"the guest of {self.path} went on with {first}, its disks held {counters}")
+
     def require_sound(self):
         """Memory and disks were never of different instants, and nothing has failed in the guest."""
         wrong = re.findall(r"(?m)^.*(?:differs|failed|EXT4-fs error|I/O error|panic|BUG:).*$", self.text())
