@@ -35,9 +35,13 @@ fn logon(entries: &HashMap<String, Vec<u8>>) -> Result<Logon, Refusal> {
 }
 
 fn conclude(entries: &HashMap<String, Vec<u8>>, password: &str) -> Result<Accepted, Refusal> {
+    bound(entries, password, BindingCheck::Ignored)
+}
+
+fn bound(entries: &HashMap<String, Vec<u8>>, password: &str, check: BindingCheck) -> Result<Accepted, Refusal> {
     let logon = logon(entries)?;
     assert_eq!(logon.account().to_lowercase(), "admin");
-    logon.conclude(Some(&NtHash::of_password(password)), BindingCheck::Ignored)
+    logon.conclude(Some(&NtHash::of_password(password)), check)
 }
 
 const SEALING: [&str; 4] = ["pypsrp-ntlm", "pypsrp-negotiate", "pywinrm-ntlm", "ruby-winrm"];
@@ -65,6 +69,51 @@ fn clients_without_sealing_are_known() {
         let accepted = conclude(&recorded(client), "Passw0rd!").unwrap();
         assert!(accepted.security.is_none_or(|context| !context.can_seal()), "{client}");
     }
+}
+
+/// The certificate of the recording server is gone, but its digest stands in the proof of the client that knew it.
+#[test]
+fn the_channel_binding_of_a_client_is_compared_bit_by_bit() {
+    let entries = recorded("pypsrp-https");
+    let token = &entries["authenticate"];
+    // Attribute 10, of 16 bytes.
+    let at = token.windows(4).position(|window| window == [10, 0, 16, 0]).unwrap() + 4;
+    let sent: [u8; 16] = token[at..at + 16].try_into().unwrap();
+    for check in [BindingCheck::IfPresent(sent), BindingCheck::Required(sent)] {
+        assert!(bound(&entries, "Passw0rd!", check).is_ok());
+    }
+    let wrong = Some(Refusal::Ntlm(NtlmError::WrongBinding));
+    for bit in 0..128 {
+        let mut ours = sent;
+        ours[bit / 8] ^= 1 << (bit % 8);
+        for check in [BindingCheck::IfPresent(ours), BindingCheck::Required(ours)] {
+            assert_eq!(bound(&entries, "Passw0rd!", check).err(), wrong, "bit {bit}");
+        }
+    }
+    let without = recorded("pypsrp-unbound");
+    assert!(bound(&without, "Passw0rd!", BindingCheck::IfPresent(sent)).is_ok());
+    assert_eq!(bound(&without, "Passw0rd!", BindingCheck::Required(sent)).err(), wrong);
+}
+
+#[test]
+fn a_recorded_wrong_password_is_refused() {
+    let entries = recorded("pypsrp-wrong-password");
+    assert_eq!(conclude(&entries, "Passw0rd!").err(), Some(Refusal::Ntlm(NtlmError::WrongProof)));
+}
+
+/// omicli sends no domain and no LM response, its sealed messages have no TABs, and blanks behind the envelope.
+#[test]
+fn the_logon_of_omicli_is_accepted_and_its_message_unsealed() {
+    let entries = recorded("omicli");
+    let logon = logon(&entries).unwrap();
+    assert_eq!(logon.account(), "omitest");
+    let hash = NtHash::of_password("Passw0rd!omi");
+    let mut accepted = logon.conclude(Some(&hash), BindingCheck::Ignored).unwrap();
+    let message = sealing::parse(&entries["sealed"], Label::Spnego, 100_000).unwrap();
+    let context = accepted.security.as_mut().unwrap();
+    let clear = String::from_utf8(context.unseal(message.header, message.data.to_vec()).unwrap()).unwrap();
+    assert!(clear.starts_with("<s:Envelope ") && clear.trim_end().ends_with("</s:Envelope>"), "{clear}");
+    assert!(clear.contains("http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/MSFT_President"), "{clear}");
 }
 
 fn unhex(text: &str) -> Vec<u8> {
