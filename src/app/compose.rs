@@ -21,7 +21,9 @@ use crate::config::{AuditConfig, ChannelBinding, Config, LogonConfig, Protocol};
 use crate::engine::{Engine, EngineOptions, JournalLimits, SqliteStore};
 use crate::providers::{self, Indications, ProviderOptions};
 use crate::time::{Clock, Guid, IdSource};
-use crate::transport::auth::{ChannelBindingPolicy, CredSspPolicy, LogonLimits, NegotiatePolicy, PasswordKeeper};
+use crate::transport::auth::{
+    ChannelBindingPolicy, CredSspPolicy, HostPasswords, LogonLimits, NegotiatePolicy, PasswordKeeper,
+};
 use crate::transport::{AuthPolicy, ClientAuthorities, Limits, Listener, Server, TlsError, TlsIdentity, TlsSettings};
 use crate::wsman::{
     self, ConfigurationView, Eventing, EventingOptions, EventingParts, Identity, ListenerView, Service, ServiceOptions,
@@ -81,7 +83,9 @@ impl Running {
             None => Arc::new(NoAudit),
         };
         let limits_of_logons = logon_limits(&config.logon);
-        let users = PasswordKeeper::start(config.users_file.clone(), limits_of_logons, Arc::clone(&trail))?;
+        let host = host_passwords(&config.logon);
+        let (users_file, trail_of_logons) = (config.users_file.clone(), Arc::clone(&trail));
+        let users = PasswordKeeper::start_with_host(users_file, limits_of_logons, trail_of_logons, host.as_ref())?;
         let engine = engine(&mut config, &machine, Arc::clone(&trail)).await?;
         let thumbprint = Thumbprint::default();
         if let Some(tls) = &tls {
@@ -248,6 +252,19 @@ fn auth(
         credssp,
         kerberos: kerberos::policy(&config.kerberos, channel_binding)?,
     })
+}
+
+/// Who checks the passwords of accounts of the host, if they may log on.
+#[cfg(feature = "pam")]
+fn host_passwords(config: &LogonConfig) -> Option<Arc<dyn HostPasswords>> {
+    let name = config.pam_service.as_deref()?;
+    Some(Arc::new(crate::transport::auth::PamService::new(name)))
+}
+
+/// Reading the configuration refuses a service of PAM before it comes to this.
+#[cfg(not(feature = "pam"))]
+const fn host_passwords(_: &LogonConfig) -> Option<Arc<dyn HostPasswords>> {
+    None
 }
 
 const fn logon_limits(config: &LogonConfig) -> LogonLimits {

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::config::{ChannelBinding, Config, Protocol};
+use crate::transport::auth::UsersFile;
 
 /// A sentence for each unsafe setting, with the key that ends it.
 pub(super) fn of(config: &Config) -> Vec<String> {
@@ -45,6 +46,12 @@ pub(super) fn of(config: &Config) -> Vec<String> {
     }
     if config.logon.delay_after == 0 || config.logon.delay.is_zero() || config.logon.delay_limit.is_zero() {
         found.push("wrong passwords are answered without delay: see delay_after and delay_ms".to_owned());
+    }
+    // A file that cannot be read is reported by whoever needs it.
+    if config.logon.pam_service.is_none()
+        && UsersFile::load(&config.users_file).is_ok_and(|users| users.anyone_is_by_host())
+    {
+        found.push("pam_service is not set: users whose password the host checks cannot log on".to_owned());
     }
     found.extend(readable_by_others(&config.users_file, "hashes of passwords"));
     if let Some(keytab) = &config.kerberos.keytab {

@@ -127,6 +127,9 @@ pub(super) struct UserArgs {
     /// No password: the user logs on with certificates only
     #[arg(long, conflicts_with_all = ["password_file", "ntlm"])]
     pub(super) no_password: bool,
+    /// The host checks the password, with PAM: the user is an account of the host
+    #[arg(long, conflicts_with_all = ["password_file", "ntlm", "no_password"])]
+    pub(super) pam: bool,
     /// Let the user log on with NTLM too: stores the NT hash, which is as good as the password
     #[arg(long)]
     pub(super) ntlm: bool,
@@ -160,6 +163,7 @@ pub(super) enum UserCommand {
     #[command(after_help = "Examples:\n  wsnapd user add alice\n  wsnapd user add bob --ntlm --role operator\n  \
         wsnapd user add carol --role reader --scope 'machine=web*' --scope pool=pool1\n  \
         wsnapd user add backup --no-password --cert upn=backup@example.test\n  \
+        wsnapd user add erin --pam --role reader\n  \
         wsnapd user add dave@EXAMPLE.TEST --role operator")]
     Add {
         #[command(flatten)]

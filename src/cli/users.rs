@@ -28,10 +28,11 @@ pub(super) fn run(command: UserCommand) -> Result<(), Failure> {
             for user in load(&path(&args)?)?.iter() {
                 let account = user.account();
                 let scope = account.scope.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
-                let how = match (user.is_principal(), user.may_use_ntlm()) {
-                    (true, _) => "\tKerberos",
-                    (false, true) => "\tNTLM",
-                    (false, false) => "",
+                let how = match (user.is_principal(), user.may_use_ntlm(), user.is_by_host()) {
+                    (true, ..) => "\tKerberos",
+                    (false, true, _) => "\tNTLM",
+                    (false, false, true) => "\tPAM",
+                    (false, false, false) => "",
                 };
                 let rules = user.rules().iter().fold(String::new(), |text, rule| format!("{text}\t{rule}"));
                 say(format_args!("{}\t{}\t{scope}{how}{rules}", account.name, account.role));
@@ -69,8 +70,9 @@ fn set(args: &UserArgs, rights: Option<&RightsArgs>) -> Result<(), Failure> {
         Some(rights) => certificates(&rights.cert)?,
         None => old.as_ref().map(|old| old.rules().to_vec()).unwrap_or_default(),
     };
-    if args.no_password {
-        let user = User::without_password(&name).map_err(AppError::UserName)?;
+    if args.no_password || args.pam {
+        let make = if args.pam { User::by_host } else { User::without_password };
+        let user = make(&name).map_err(AppError::UserName)?;
         users.set(user.with_role(role, scope).with_certificates(certificates));
         return Ok(users.save(&path).map_err(AppError::Users)?);
     }
@@ -90,7 +92,7 @@ fn set(args: &UserArgs, rights: Option<&RightsArgs>) -> Result<(), Failure> {
 
 /// Adds a principal of Kerberos, who has no password here.
 fn principal(args: &UserArgs, rights: Option<&RightsArgs>, mut users: UsersFile, path: &Path) -> Result<(), Failure> {
-    let Some(rights) = rights.filter(|_| args.password_file.is_none() && !args.ntlm) else {
+    let Some(rights) = rights.filter(|_| args.password_file.is_none() && !args.ntlm && !args.pam) else {
         return Err(Failure::failed(format!("{} logs on with Kerberos and has no password here", args.name)));
     };
     let user = User::principal(&args.name).map_err(AppError::UserName)?;

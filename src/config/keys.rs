@@ -86,6 +86,7 @@ pub const KEYS: &[Key] = &[
     key("logon", "lockout_window_seconds", Kind::Number(1, 86_400), "300"),
     key("logon", "lockout_seconds", Kind::Number(1, 86_400), "60"),
     key("logon", "credssp_oldest_version", Kind::Number(2, 6), "5"),
+    key("logon", "pam_service", Kind::Text, ""),
     key("kerberos", "keytab", Kind::Path, ""),
     key("kerberos", "services", Kind::List, "[]"),
     key("tls", "certificate", Kind::Path, ""),

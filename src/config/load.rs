@@ -123,7 +123,7 @@ pub enum ChannelBinding {
 }
 
 /// The section `[logon]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogonConfig {
     /// The wrong proof in a row from which answers are delayed; 0 for never.
     pub delay_after: u32,
@@ -139,6 +139,8 @@ pub struct LogonConfig {
     pub lockout: Duration,
     /// The oldest version of CredSSP that is taken.
     pub credssp_oldest_version: u32,
+    /// The service of PAM that checks the passwords of those users whose password is the host's.
+    pub pam_service: Option<String>,
 }
 
 /// The section `[kerberos]`.
@@ -350,7 +352,21 @@ fn logon(section: &mut Section<'_, '_, '_>) -> LogonConfig {
         lockout_window: Duration::from_secs(section.number("lockout_window_seconds")),
         lockout: Duration::from_secs(section.number("lockout_seconds")),
         credssp_oldest_version: section.number_u32("credssp_oldest_version"),
+        pam_service: pam_service(section),
     }
+}
+
+/// The name of a file in `/etc/pam.d`.
+fn pam_service(section: &mut Section<'_, '_, '_>) -> Option<String> {
+    let name = section.text("pam_service")?;
+    let is_fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(is_fit) {
+        section.report("pam_service", format!("{name:?} is not the name of a file in /etc/pam.d"));
+    } else if !cfg!(feature = "pam") {
+        let text = "this wsnapd was built without PAM: take pam_service out, or build it with `--features pam`";
+        section.report("pam_service", text);
+    }
+    Some(name)
 }
 
 fn kerberos(section: &mut Section<'_, '_, '_>) -> KerberosConfig {

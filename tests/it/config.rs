@@ -235,6 +235,20 @@ fn a_keytab_needs_a_program_with_kerberos() {
 }
 
 #[test]
+fn a_service_of_pam_needs_a_program_with_pam() {
+    let found = diagnostics("[logon]\npam_service = \"wsnapd\"\n");
+    if cfg!(feature = "pam") {
+        assert_eq!(found, Vec::<String>::new());
+    } else {
+        assert!(found.len() == 1 && found[0].contains("F:2:15: this wsnapd was built without PAM"), "{found:?}");
+    }
+    for name in ["../shadow", "", ".", "a b", "a\\u0000"] {
+        let found = diagnostics(&format!("[logon]\npam_service = \"{name}\"\n"));
+        assert!(found.len() == 1 && found[0].contains("is not the name of a file in /etc/pam.d"), "{name:?} {found:?}");
+    }
+}
+
+#[test]
 fn the_packaged_sample_is_right() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/wsnapd.toml");
     Config::load(&file).unwrap();

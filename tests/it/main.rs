@@ -61,6 +61,8 @@ mod exchange;
 #[cfg(test)]
 mod fuzz_regression;
 #[cfg(test)]
+mod host_passwords;
+#[cfg(test)]
 mod kerberos;
 #[cfg(test)]
 mod layering;

@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 use wsnapd::cimom::Principal;
 use wsnapd::time::ManualClock;
 use wsnapd::transport::auth::{
-    ChannelBindingPolicy, CredSspPolicy, KerberosPolicy, LogonLimits, NegotiatePolicy, PasswordKeeper, User, UsersFile,
-    hash_password,
+    ChannelBindingPolicy, CredSspPolicy, HostPasswords, KerberosPolicy, LogonLimits, NegotiatePolicy, PasswordKeeper,
+    User, UsersFile, hash_password,
 };
 use wsnapd::transport::{AuthPolicy, EnvelopeHandler, Limits, Listener, Server, TlsIdentity, TlsSettings};
 use wsnapd::wsman::{Encoding, Outbound};
@@ -74,6 +74,15 @@ pub(super) struct TestServer {
     _directory: TempDir,
 }
 
+/// What a server has besides.
+#[derive(Default)]
+struct Further {
+    /// The oldest version of CredSSP that is taken.
+    credssp: Option<u32>,
+    kerberos: Option<KerberosPolicy>,
+    host: Option<Arc<dyn HostPasswords>>,
+}
+
 pub(super) fn certs(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("certs").join(name)
 }
@@ -109,14 +118,23 @@ impl TestServer {
         kerberos: Option<KerberosPolicy>,
     ) -> Self {
         let tls = TlsSettings::new(&certs("server.pem"), &certs("server.key"));
-        Self::built(tls, allow_unencrypted, limits, binding, logon, (None, kerberos))
+        Self::built(tls, allow_unencrypted, limits, binding, logon, Further { kerberos, ..Further::default() })
     }
 
     /// Takes CredSSP of this version and above, and no clear text over HTTP.
     pub(super) fn delegated(oldest_version: u32) -> Self {
         let tls = TlsSettings::new(&certs("server.pem"), &certs("server.key"));
         let logon = LogonLimits { delay_after: 0, lockout_after: 4, ..LogonLimits::default() };
-        Self::built(tls, false, Limits::default(), ChannelBindingPolicy::Relaxed, logon, (Some(oldest_version), None))
+        let further = Further { credssp: Some(oldest_version), ..Further::default() };
+        Self::built(tls, false, Limits::default(), ChannelBindingPolicy::Relaxed, logon, further)
+    }
+
+    /// With somebody who checks passwords of the host; locks out at the fourth wrong one, without delays.
+    pub(super) fn hosted(host: Arc<dyn HostPasswords>) -> Self {
+        let tls = TlsSettings::new(&certs("server.pem"), &certs("server.key"));
+        let logon = LogonLimits { delay_after: 0, lockout_after: 4, ..LogonLimits::default() };
+        let further = Further { host: Some(host), ..Further::default() };
+        Self::built(tls, true, Limits::default(), ChannelBindingPolicy::Relaxed, logon, further)
     }
 
     /// With its own way to serve HTTPS; certificates log on if anybody vouches for them.
@@ -127,7 +145,7 @@ impl TestServer {
         binding: ChannelBindingPolicy,
         logon: LogonLimits,
     ) -> Self {
-        Self::built(tls, allow_unencrypted, limits, binding, logon, (None, None))
+        Self::built(tls, allow_unencrypted, limits, binding, logon, Further::default())
     }
 
     fn built(
@@ -136,14 +154,15 @@ impl TestServer {
         limits: Limits,
         binding: ChannelBindingPolicy,
         logon: LogonLimits,
-        (credssp, kerberos): (Option<u32>, Option<KerberosPolicy>),
+        Further { credssp, kerberos, host }: Further,
     ) -> Self {
         let certificate = tls.clients.is_some();
         let directory = TempDir::new().unwrap();
         let users_file = directory.path().join("users");
         write_user(&users_file, "Admin", "secret");
         let audit = Arc::new(AuditMemory::default());
-        let users = PasswordKeeper::start(users_file.clone(), logon, Arc::<AuditMemory>::clone(&audit)).unwrap();
+        let trail = Arc::<AuditMemory>::clone(&audit);
+        let users = PasswordKeeper::start_with_host(users_file.clone(), logon, trail, host.as_ref()).unwrap();
         let identity = TlsIdentity::open(tls).unwrap();
         let http = Listener::bind("127.0.0.1:0".parse().unwrap(), None).unwrap();
         let https = Listener::bind("127.0.0.1:0".parse().unwrap(), Some(Arc::clone(&identity))).unwrap();

@@ -5,6 +5,9 @@
 //! changes. Requests that arrive with the same pair while it is being checked wait for that one
 //! check. The queue is bounded: when it is full a request is refused as busy.
 //!
+//! Where the host checks the password of a user, it is asked on further threads, and what it said counts for a
+//! while only, because it does not tell when an account there changes.
+//!
 //! NT hashes are cheap to compare, so a logon with NTLM only asks for the hash of an account; it does
 //! not wait behind passwords.
 //!
@@ -17,7 +20,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,6 +34,7 @@ use crate::access::{Account, Accounts, AuditOutcome, AuditRecord, AuditTrail, Sc
 use super::basic::{Credentials, Verdict};
 use super::certificate::{CertificateNames, CertificateRefusal};
 use super::defence::{Defence, LogonLimits};
+use super::host::{HostJob, HostPasswords, HostPool, HostVerdict};
 use super::ntlm::NtHash;
 use super::users::UsersFile;
 
@@ -42,6 +46,11 @@ const WAITERS: usize = 16_384;
 const REMEMBERED: usize = 4096;
 /// How often the file is looked at while anything is remembered.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a password counts that the host found right.
+const HOST_COUNTS_FOR: Duration = Duration::from_secs(30);
+/// How long anybody waits for what becomes of a password; longer only if the host hangs.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
 
 /// How often attempts during lock-outs are recorded: one line tells how many there were, so that nobody can fill the
 /// disk with them.
@@ -72,13 +81,34 @@ struct Shared {
 #[derive(Default)]
 struct Memory {
     /// By the first eight bytes of the MAC; the rest is compared in constant time.
-    verified: HashMap<u64, (Mac, Arc<Account>)>,
-    pending: HashMap<Mac, Vec<oneshot::Sender<Verdict>>>,
+    verified: HashMap<u64, Remembered>,
+    pending: HashMap<Mac, Vec<oneshot::Sender<Found>>>,
+    /// Counts the password files there were.
+    generation: u64,
+}
+
+struct Remembered {
+    mac: Mac,
+    account: Arc<Account>,
+    /// Until when it counts; `None` for as long as the file stays as it is.
+    until: Option<Instant>,
+}
+
+/// What was found about a password.
+#[derive(Clone)]
+enum Found {
+    Right(Arc<Account>),
+    Wrong,
+    /// The user may not log on, whatever the password; why.
+    Denied(String),
+    /// Nobody could tell.
+    Unknown,
 }
 
 struct Job {
     mac: Mac,
     credentials: Credentials,
+    source: IpAddr,
 }
 
 impl fmt::Debug for PasswordKeeper {
@@ -106,6 +136,19 @@ impl PasswordKeeper {
     /// # Errors
     /// A [`KeeperError`] when the system lacks what it needs.
     pub fn start(path: PathBuf, limits: LogonLimits, audit: Arc<dyn AuditTrail>) -> Result<Self, KeeperError> {
+        Self::start_with_host(path, limits, audit, None)
+    }
+
+    /// The same, with whom to ask about users whose password the host checks. Without anybody they cannot log on.
+    ///
+    /// # Errors
+    /// A [`KeeperError`] when the system lacks what it needs.
+    pub fn start_with_host(
+        path: PathBuf,
+        limits: LogonLimits,
+        audit: Arc<dyn AuditTrail>,
+        host: Option<&Arc<dyn HostPasswords>>,
+    ) -> Result<Self, KeeperError> {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &ring::rand::SystemRandom::new())
             .map_err(|ring::error::Unspecified| KeeperError::Random)?;
         let (queue, jobs) = sync_channel(QUEUE);
@@ -121,17 +164,21 @@ impl PasswordKeeper {
             audit,
         });
         let memory = Arc::downgrade(&shared);
+        let told = Weak::clone(&memory);
+        let done = move |job: HostJob, verdict| {
+            if let Some(shared) = told.upgrade() {
+                shared.host_said(&job, verdict);
+            }
+        };
+        let host = host.map(|host| HostPool::start(host, &done)).transpose()?;
         thread::Builder::new().name("passwords".to_owned()).spawn(move || {
             let mut file = WatchedFile { path, seen: None, users: UsersFile::default() };
             while let Some(job) = next_job(&jobs, &memory, &mut file) {
                 let Some(shared) = memory.upgrade() else { break };
                 if file.refresh() {
-                    shared.lock().verified.clear();
+                    shared.lock().forget();
                 }
-                let account = job.credentials.account();
-                let user = file.users.verify(account, job.credentials.password());
-                let verdict = user.map_or(Verdict::Refused, |user| Verdict::Accepted(Arc::clone(user.account())));
-                shared.conclude(&job.mac, &verdict);
+                shared.check(job, &file.users, host.as_ref());
             }
         })?;
         Ok(Self(shared))
@@ -201,7 +248,7 @@ impl PasswordKeeper {
         }
         let answer = {
             let mut memory = self.0.lock();
-            if let Some(account) = memory.recall(&mac) {
+            if let Some(account) = memory.recall(&mac, Instant::now()) {
                 return Verdict::Accepted(account);
             }
             let (sender, answer) = oneshot::channel();
@@ -214,7 +261,7 @@ impl PasswordKeeper {
             } else {
                 let Some(credentials) = Credentials::decode(encoded) else { return Verdict::Refused };
                 let account = credentials.account().to_owned();
-                if self.0.queue.try_send(Job { mac, credentials }).is_err() {
+                if self.0.queue.try_send(Job { mac, credentials, source }).is_err() {
                     return Verdict::Busy;
                 }
                 memory.pending.insert(mac, vec![sender]);
@@ -223,16 +270,25 @@ impl PasswordKeeper {
         };
         // The same pair at the same time is one guess: whoever asked first pays for it.
         let (account, answer) = match answer {
-            Ok(first) => first,
-            Err(answer) => return answer.await.unwrap_or(Verdict::Busy),
+            Ok((account, answer)) => (Some(account), answer),
+            Err(answer) => (None, answer),
         };
-        let verdict = answer.await.unwrap_or(Verdict::Busy);
-        match &verdict {
-            Verdict::Accepted(_) => self.right_proof(&account, source, Scheme::Basic),
-            Verdict::Refused => self.wrong_proof(&account, source, Scheme::Basic).await,
-            Verdict::Busy => {}
+        let found = tokio::time::timeout(ANSWERED_WITHIN, answer).await;
+        let found = found.ok().and_then(Result::ok).unwrap_or(Found::Unknown);
+        if let Some(account) = account {
+            match &found {
+                Found::Right(_) => self.right_proof(&account, source, Scheme::Basic),
+                Found::Wrong => self.wrong_proof(&account, source, Scheme::Basic).await,
+                // No less dear than a wrong password, so that it does not tell that the password is right.
+                Found::Denied(reason) => self.failed(&account, source, Scheme::Basic, reason).await,
+                Found::Unknown => {}
+            }
         }
-        verdict
+        match found {
+            Found::Right(account) => Verdict::Accepted(account),
+            Found::Wrong | Found::Denied(_) => Verdict::Refused,
+            Found::Unknown => Verdict::Busy,
+        }
     }
 
     /// Whether nothing is to be compared for this account from this address.
@@ -321,25 +377,78 @@ impl Shared {
         mac
     }
 
-    fn conclude(&self, mac: &Mac, verdict: &Verdict) {
+    /// Compares a password, or has the host asked about it.
+    fn check(&self, job: Job, users: &UsersFile, host: Option<&HostPool>) {
+        let account = job.credentials.account();
+        let Some(user) = users.find(account).filter(|user| user.is_by_host()) else {
+            let user = users.verify(account, job.credentials.password());
+            let found = user.map_or(Found::Wrong, |user| Found::Right(Arc::clone(user.account())));
+            return self.conclude(&job.mac, &found, None);
+        };
+        let Some(host) = host else {
+            let reason = "the host is to check the password, and pam_service is not set".to_owned();
+            return self.conclude(&job.mac, &Found::Denied(reason), None);
+        };
+        let Job { mac, credentials, source } = job;
+        let (account, generation) = (Arc::clone(user.account()), self.lock().generation);
+        if let Err(job) = host.ask(HostJob { mac, account, credentials, source, generation }) {
+            self.conclude(&job.mac, &Found::Unknown, None);
+        }
+    }
+
+    /// Takes what the host said.
+    fn host_said(&self, job: &HostJob, verdict: HostVerdict) {
+        let found = match verdict {
+            // If the file is another one by now, whoever asks next is told by the new one.
+            HostVerdict::Right if self.lock().generation != job.generation => Found::Unknown,
+            HostVerdict::Right => Found::Right(Arc::clone(&job.account)),
+            HostVerdict::Wrong => Found::Wrong,
+            HostVerdict::Denied(reason) => Found::Denied(reason),
+            HostVerdict::Unavailable(reason) => {
+                warn!(account = %job.account.name, reason, "The host cannot check a password");
+                Found::Unknown
+            }
+        };
+        self.conclude(&job.mac, &found, Some((job.generation, HOST_COUNTS_FOR)));
+    }
+
+    /// Tells all who wait, and remembers a right password: for a time only, and only if the file is still the one of
+    /// a generation, if they are given.
+    fn conclude(&self, mac: &Mac, found: &Found, only: Option<(u64, Duration)>) {
         let mut memory = self.lock();
-        if let Verdict::Accepted(account) = verdict {
+        if let Found::Right(account) = found
+            && only.is_none_or(|(generation, _)| generation == memory.generation)
+        {
             if memory.verified.len() >= REMEMBERED {
                 memory.verified.clear();
             }
-            memory.verified.insert(short(mac), (*mac, Arc::clone(account)));
+            let until = only.and_then(|(_, time)| Instant::now().checked_add(time));
+            let remembered = Remembered { mac: *mac, account: Arc::clone(account), until };
+            memory.verified.insert(short(mac), remembered);
         }
         for waiter in memory.pending.remove(mac).unwrap_or_default() {
             // A waiter that has gone needs no answer.
-            waiter.send(verdict.clone()).ok();
+            waiter.send(found.clone()).ok();
         }
     }
 }
 
 impl Memory {
-    fn recall(&self, mac: &Mac) -> Option<Arc<Account>> {
-        let (known, account) = self.verified.get(&short(mac))?;
-        bool::from(known.ct_eq(mac)).then(|| Arc::clone(account))
+    fn recall(&self, mac: &Mac, now: Instant) -> Option<Arc<Account>> {
+        let known = self.verified.get(&short(mac))?;
+        let counts = known.until.is_none_or(|until| now < until);
+        (counts && bool::from(known.mac.ct_eq(mac))).then(|| Arc::clone(&known.account))
+    }
+
+    /// The file is another one.
+    fn forget(&mut self) {
+        self.verified.clear();
+        self.generation = self.generation.wrapping_add(1);
+    }
+
+    /// Whether there is anything that another file would make wrong.
+    fn is_empty(&self) -> bool {
+        self.verified.is_empty() && self.pending.is_empty()
     }
 }
 
@@ -348,9 +457,9 @@ fn short(mac: &Mac) -> u64 {
 }
 
 /// Waits for the next password; looks at the file meanwhile, as long as there is something to forget.
-fn next_job(jobs: &Receiver<Job>, shared: &std::sync::Weak<Shared>, file: &mut WatchedFile) -> Option<Job> {
+fn next_job(jobs: &Receiver<Job>, shared: &Weak<Shared>, file: &mut WatchedFile) -> Option<Job> {
     loop {
-        let remembers = !shared.upgrade()?.lock().verified.is_empty();
+        let remembers = !shared.upgrade()?.lock().is_empty();
         if !remembers {
             return jobs.recv().ok();
         }
@@ -361,7 +470,7 @@ fn next_job(jobs: &Receiver<Job>, shared: &std::sync::Weak<Shared>, file: &mut W
                 if file.refresh()
                     && let Some(shared) = shared.upgrade()
                 {
-                    shared.lock().verified.clear();
+                    shared.lock().forget();
                 }
             }
         }

@@ -13,6 +13,7 @@ mod credssp;
 mod credssp_logon;
 pub mod decoders;
 mod defence;
+mod host;
 mod keeper;
 mod kerberos;
 mod negotiate;
@@ -27,6 +28,9 @@ mod users;
 
 pub use certificate::{CertificateRule, CertificateRuleError};
 pub use defence::LogonLimits;
+#[cfg(feature = "pam")]
+pub use host::PamService;
+pub use host::{HostPasswords, HostVerdict};
 pub use keeper::{KeeperError, PasswordKeeper};
 #[cfg(feature = "kerberos")]
 pub use kerberos::{GssapiError, KeytabAcceptor};

@@ -1,5 +1,5 @@
-//! The password file: one `name:hash` a line, the hash as an argon2id PHC string, or `*` for a user without a
-//! password.
+//! The password file: one `name:hash` a line, the hash as an argon2id PHC string, `*` for a user without a password,
+//! or `pam` for one whose password the host checks.
 //!
 //! A name with an `@` is a principal of Kerberos, who has no password: its line has `*` in the place of the hash.
 //!
@@ -51,6 +51,8 @@ const SCOPE_FIELD: &str = "$SCOPE$";
 const CERTIFICATE_FIELD: &str = "$CERT$";
 /// What stands in the place of the hash of a user without a password.
 const NO_PASSWORD: &str = "*";
+/// What stands in the place of the hash of a user whose password the host checks.
+const BY_HOST: &str = "pam";
 
 /// Why the password file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +66,7 @@ pub enum UsersError {
     Write(PathBuf, #[source] io::Error),
     /// A line is not `name:hash`.
     #[error(
-        "{0}, line {1}: expected name:hash with an argon2 hash or *, and then role, scope, rules and NT hash if any"
+        "{0}, line {1}: expected name:hash with an argon2 hash, * or pam, and then role, scope, rules and NT hash if any"
     )]
     Line(PathBuf, usize),
     /// The file holds NT hashes and others may read it.
@@ -124,6 +126,20 @@ impl User {
         Self::new(name, NO_PASSWORD.to_owned())
     }
 
+    /// A user whose password the host checks.
+    ///
+    /// # Errors
+    /// When the name cannot be that of a user.
+    pub fn by_host(name: &str) -> Result<Self, UserNameError> {
+        Self::new(name, BY_HOST.to_owned())
+    }
+
+    /// Whether the host checks the password of the user.
+    #[must_use]
+    pub fn is_by_host(&self) -> bool {
+        self.hash == BY_HOST
+    }
+
     /// The same user, to whom the certificates belong that fit one of these rules, and no others.
     #[must_use]
     pub fn with_certificates(self, mut rules: Vec<CertificateRule>) -> Self {
@@ -138,10 +154,10 @@ impl User {
         &self.rules
     }
 
-    /// Whether the user has a password.
+    /// Whether the file has a password of the user.
     #[must_use]
     pub fn has_password(&self) -> bool {
-        self.hash != NO_PASSWORD
+        self.hash != NO_PASSWORD && !self.is_by_host()
     }
 
     /// A principal of Kerberos, `name@REALM`, who logs on with a ticket and in no other way. An administrator without
@@ -194,11 +210,16 @@ impl User {
         self.nt.as_ref()
     }
 
+    /// Whether there is a password here that an NT hash could be of, and none yet.
+    fn may_have_nt_hash(&self) -> bool {
+        self.nt.is_none() && !self.is_principal() && !self.is_by_host()
+    }
+
     /// Reads a line.
     fn parse(line: &str) -> Option<Self> {
         let mut fields = line.split(':');
         let (name, hash) = (fields.next()?, fields.next()?);
-        if hash != NO_PASSWORD {
+        if hash != NO_PASSWORD && hash != BY_HOST {
             PasswordHash::new(hash).ok()?;
         }
         let mut user = if name.contains('@') {
@@ -208,7 +229,7 @@ impl User {
         };
         let (mut role, mut scope, mut rules) = (None, None, Vec::new());
         for field in fields {
-            if let Some(text) = field.strip_prefix(NT_FIELD).filter(|_| user.nt.is_none() && !user.is_principal()) {
+            if let Some(text) = field.strip_prefix(NT_FIELD).filter(|_| user.may_have_nt_hash()) {
                 user = user.with_ntlm(NtHash::from_hex(text)?);
             } else if let Some(text) = field.strip_prefix(ROLE_FIELD).filter(|_| role.is_none()) {
                 role = Some(text.parse().ok()?);
@@ -306,6 +327,12 @@ impl UsersFile {
     #[must_use]
     pub fn anyone_may_use_ntlm(&self) -> bool {
         self.users.values().any(User::may_use_ntlm)
+    }
+
+    /// Whether there is a user whose password the host checks.
+    #[must_use]
+    pub fn anyone_is_by_host(&self) -> bool {
+        self.users.values().any(User::is_by_host)
     }
 
     /// Compares a password with that of a user. An unknown name costs as much time as a known one.
@@ -444,6 +471,26 @@ mod tests {
             ("WELLKNOWN/ANONYMOUS@WELLKNOWN:ANONYMOUS", UserNameError::Character),
         ] {
             assert_eq!(User::principal(name), Err(error), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn passwords_that_the_host_checks_are_not_compared_here() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("users");
+        let mut users = UsersFile::default();
+        users.set(User::by_host("alice").unwrap().with_role(Role::Reader, None));
+        users.save(&path).unwrap();
+        assert!(fs::read_to_string(&path).unwrap().contains("alice:pam:$ROLE$reader\n"));
+        let read = UsersFile::load(&path).unwrap();
+        assert_eq!(read, users);
+        assert!(read.anyone_is_by_host() && !read.find("alice").unwrap().has_password());
+        for password in [&b"pam"[..], b"", b"*"] {
+            assert_eq!(read.verify("alice", password), None);
+        }
+        for line in ["alice:pam:$NT$fc525c9683e8fe067095ba2ddc971889", "alice@EXAMPLE.TEST:pam"] {
+            private_file::replace(&path, format!("{line}\n").as_bytes()).unwrap();
+            assert!(matches!(UsersFile::load(&path), Err(UsersError::Line(_, 1))), "{line}");
         }
     }
 
