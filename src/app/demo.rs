@@ -25,6 +25,7 @@ use super::demo_guest::{self, qemu_is_installed};
 use super::demo_power::{self, StartedMachine};
 use super::error::AppError;
 use super::kerberos::enter_environment;
+use super::run::Signals;
 use super::sources::RandomIds;
 
 /// The length of a machine's disk.
@@ -135,9 +136,9 @@ impl Demo {
     /// Serves until the process is told to stop, then turns the machines off that run, and stops in good order.
     ///
     /// # Errors
-    /// When signals cannot be received, and when another server has taken over the data directory.
-    pub async fn run_until_signal(self) -> Result<(), AppError> {
-        let result = self.running.wait_for_signal().await;
+    /// When another server has taken over the data directory.
+    pub async fn run_until_signal(self, signals: Signals) -> Result<(), AppError> {
+        let result = self.running.wait_for_signal(signals).await;
         if result.is_ok() {
             demo_power::stop(self.running.engine(), &self.started).await;
         }

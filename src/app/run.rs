@@ -5,7 +5,7 @@ use std::num::NonZero;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 use tracing_subscriber::filter::Targets;
@@ -43,14 +43,62 @@ pub fn init_logging(filter: &str) {
     tracing_subscriber::registry().with(filter).with(lines).try_init().ok();
 }
 
+/// What the process is told by signals. From when it listens they do not end it any more, so it has to listen before
+/// anybody is told that it is ready.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    stopped: bool,
+}
+
+impl Signals {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// When signals cannot be received.
+    pub fn listen() -> Result<Self, AppError> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(AppError::System)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(AppError::System)?,
+            hangup: signal(SignalKind::hangup()).map_err(AppError::System)?,
+            stopped: false,
+        })
+    }
+
+    /// Returns once the process was told to stop (SIGTERM, SIGINT), and at once from then on.
+    pub async fn told_to_stop(&mut self) {
+        if !self.stopped {
+            tokio::select! {
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+            }
+            self.stopped = true;
+        }
+    }
+
+    /// Returns when the process was told to stop (true), or to look at its files again (false).
+    async fn next(&mut self) -> bool {
+        if self.stopped {
+            return true;
+        }
+        tokio::select! {
+            _ = self.terminate.recv() => true,
+            _ = self.interrupt.recv() => true,
+            _ = self.hangup.recv() => false,
+        }
+    }
+}
+
 impl Running {
     /// Serves until the process is told to stop (SIGTERM, SIGINT), then stops in good order. SIGHUP
     /// reads the certificate again. Under systemd it says when it is ready.
     ///
     /// # Errors
-    /// When signals cannot be received, and when another server has taken over the data directory.
-    pub async fn run_until_signal(self) -> Result<(), AppError> {
-        let result = self.wait_for_signal().await;
+    /// When another server has taken over the data directory.
+    pub async fn run_until_signal(self, signals: Signals) -> Result<(), AppError> {
+        let result = self.wait_for_signal(signals).await;
         self.stop().await;
         result
     }
@@ -78,20 +126,20 @@ impl Running {
     ///
     /// # Errors
     /// Those of [`run_until_signal`](Self::run_until_signal).
-    pub(super) async fn wait_for_signal(&self) -> Result<(), AppError> {
-        let mut terminate = signal(SignalKind::terminate()).map_err(AppError::System)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(AppError::System)?;
-        let mut hangup = signal(SignalKind::hangup()).map_err(AppError::System)?;
+    pub(super) async fn wait_for_signal(&self, mut signals: Signals) -> Result<(), AppError> {
         let mut files = FileWatch::new(self.tls_files());
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         notify_systemd(sd_notify::NotifyState::Ready);
         let result = loop {
             tokio::select! {
-                _ = terminate.recv() => break Ok(()),
-                _ = interrupt.recv() => break Ok(()),
+                stop = signals.next() => {
+                    if stop {
+                        break Ok(());
+                    }
+                    self.hang_up();
+                }
                 () = self.lease_lost() => break Err(AppError::LeaseLost),
-                _ = hangup.recv() => self.hang_up(),
                 _ = looks.tick(), if !files.is_empty() => {
                     if files.has_changed() {
                         self.renew();

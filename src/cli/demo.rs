@@ -1,6 +1,6 @@
 //! `wsnapd demo`.
 
-use crate::app::{Demo, DemoOptions, init_logging, runtime};
+use crate::app::{Demo, DemoOptions, Signals, init_logging, runtime};
 use crate::config::Protocol;
 
 use super::args::DemoArgs;
@@ -44,16 +44,22 @@ async fn run(args: DemoArgs) -> Result<(), Failure> {
     for problem in &demo.not_started {
         tell(format_args!("{problem}"));
     }
+    let mut signals = Signals::listen()?;
     if let Some(file) = &args.ready_file {
         demo.write_ready_file(file)?;
     }
-    if !args.no_tour
-        && let Err(failure) = tour::guide(&demo).await
-    {
-        // The tour shows; what it shows can still be tried by hand.
-        tell(format_args!("The tour ended early: {failure}"));
+    if !args.no_tour {
+        tokio::select! {
+            guided = tour::guide(&demo) => {
+                if let Err(failure) = guided {
+                    // The tour shows; what it shows can still be tried by hand.
+                    tell(format_args!("The tour ended early: {failure}"));
+                }
+            }
+            () = signals.told_to_stop() => {}
+        }
     }
     say("Serving until Ctrl-C.");
-    demo.run_until_signal().await?;
+    demo.run_until_signal(signals).await?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! `wsnapd serve`.
 
-use crate::app::{AppError, Running, enter_environment, init_logging, runtime};
+use crate::app::{AppError, Running, Signals, enter_environment, init_logging, runtime};
 use crate::config::Config;
 
 use super::args::ServeArgs;
@@ -14,7 +14,7 @@ pub(super) fn serve(args: &ServeArgs) -> Result<(), Failure> {
     runtime.block_on(async {
         // Big on the stack of a task, small on the heap.
         let running = Box::pin(Running::start(&config)).await?;
-        running.run_until_signal().await
+        running.run_until_signal(Signals::listen()?).await
     })?;
     Ok(())
 }
