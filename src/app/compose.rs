@@ -35,6 +35,7 @@ use super::certificate::{CertificateFiles, CertificateInfo};
 use super::error::AppError;
 use super::host::{host_name, listening_on, reachable_names};
 use super::kerberos;
+use super::mappings::Mappings;
 use super::sources::{RandomIds, SystemClock};
 use super::warnings;
 
@@ -91,7 +92,10 @@ impl Running {
         if let Some(tls) = &tls {
             thumbprint.set(tls.thumbprint());
         }
-        let view = configuration_view(&config, &addresses, &machine, &thumbprint);
+        let mut view = configuration_view(&config, &addresses, &machine, &thumbprint);
+        if let Some(tls) = tls.as_ref().filter(|_| config.service.certificate) {
+            view.certificate_mappings = Some(Arc::new(Mappings { users: users.clone(), tls: Arc::clone(tls) }));
+        }
         let service = Arc::new(service(&config, &engine, &machine, view, &users)?.with_audit(trail));
         service.start_eventing();
         let auth = auth(&config, users, &machine, tls.as_ref())?;
@@ -419,7 +423,9 @@ fn configuration_view(
         allow_unencrypted: config.service.allow_unencrypted,
         max_connections: config.service.max_connections,
         max_packet_retrieval_time: config.service.max_packet_retrieval_time,
+        audited: config.audit.file.is_some(),
         listeners: listeners.collect(),
+        certificate_mappings: None,
     }
 }
 

@@ -33,6 +33,7 @@
 //! ```
 
 pub mod auth;
+mod authorities;
 mod body;
 mod channel_binding;
 mod charset;

@@ -16,6 +16,7 @@ use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientV
 use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
 use tokio_rustls::TlsAcceptor;
 
+use super::authorities::Authorities;
 use super::channel_binding::{self, ChannelBinding};
 
 /// Why a certificate cannot be served.
@@ -92,6 +93,7 @@ struct Served {
     /// In upper case hexadecimal.
     thumbprint: String,
     clients: Option<Arc<dyn ClientCertVerifier>>,
+    authorities: Authorities,
     /// For connections inside of CredSSP, which ask for no certificate.
     inner: Arc<ServerConfig>,
     /// The `SubjectPublicKey` of the certificate.
@@ -159,6 +161,17 @@ impl TlsIdentity {
         };
         clients.verify_client_cert(leaf, others, UnixTime::now()).map(|_: ClientCertVerified| ())
     }
+
+    /// SHA-1 and SHA-256 of the authorities that a certificate of a client leads to.
+    pub(super) fn authorities_behind(&self, chain: &[CertificateDer<'static>]) -> Vec<String> {
+        self.served.load().authorities.behind(chain, UnixTime::now())
+    }
+
+    /// SHA-1 of each authority that vouches for certificates of clients, in upper case hexadecimal.
+    #[must_use]
+    pub fn authorities(&self) -> Vec<String> {
+        self.served.load().authorities.thumbprints()
+    }
 }
 
 /// TLS with ring, and HTTP/1.1 as the only protocol. Sessions are resumed by tickets, unless certificates of clients
@@ -168,11 +181,13 @@ fn serve(settings: &TlsSettings) -> Result<Arc<Served>, TlsError> {
     let chain = certificates(certificate)?;
     let leaf = chain.first().ok_or_else(|| TlsError::Pem(certificate.clone(), "certificate"))?;
     let channel_binding = channel_binding::of_certificate(leaf);
-    let thumbprint = thumbprint(leaf);
+    let thumbprint = thumbprint(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, leaf);
     let key_bytes = zeroize::Zeroizing::new(read(key)?);
     let private = PrivateKeyDer::from_pem_slice(&key_bytes).map_err(|_| TlsError::Pem(key.clone(), "private key"))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let clients = settings.clients.as_ref().map(|clients| verifier(clients, &provider)).transpose()?;
+    let authorities = settings.clients.as_ref().map(|clients| authorities(clients, &provider)).transpose()?;
+    let authorities = authorities.unwrap_or_default();
     let versions: &[_] =
         if settings.tls12 { &[&rustls::version::TLS13, &rustls::version::TLS12] } else { &[&rustls::version::TLS13] };
     let public_key =
@@ -200,7 +215,7 @@ fn serve(settings: &TlsSettings) -> Result<Arc<Served>, TlsError> {
         config.send_tls13_tickets = 1;
     }
     let (config, inner) = (Arc::new(config), Arc::new(inner));
-    Ok(Arc::new(Served { config, channel_binding, thumbprint, clients, inner, public_key }))
+    Ok(Arc::new(Served { config, channel_binding, thumbprint, clients, authorities, inner, public_key }))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
@@ -213,11 +228,11 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     found.ok().filter(|found| !found.is_empty()).ok_or_else(|| TlsError::Pem(path.to_owned(), "certificate"))
 }
 
-/// SHA-1 of a certificate in upper case hexadecimal.
-fn thumbprint(certificate: &CertificateDer<'_>) -> String {
+/// The digest of a certificate in upper case hexadecimal.
+pub(super) fn thumbprint(kind: &'static ring::digest::Algorithm, certificate: &CertificateDer<'_>) -> String {
     use std::fmt::Write;
-    let hash = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, certificate);
-    hash.as_ref().iter().fold(String::with_capacity(40), |mut text, byte| {
+    let hash = ring::digest::digest(kind, certificate);
+    hash.as_ref().iter().fold(String::with_capacity(64), |mut text, byte| {
         write!(text, "{byte:02X}").ok();
         text
     })
@@ -242,6 +257,11 @@ fn verifier(
     }
     let file = clients.revoked.as_ref().unwrap_or(&clients.authorities);
     builder.build().map_err(|error| TlsError::Authorities(file.clone(), error))
+}
+
+fn authorities(clients: &ClientAuthorities, provider: &Arc<CryptoProvider>) -> Result<Authorities, TlsError> {
+    let file = &clients.authorities;
+    Authorities::of(&certificates(file)?, provider).map_err(|error| TlsError::Authorities(file.clone(), error))
 }
 
 /// Asks for a certificate and for the proof of its key, and leaves it to the logon to judge it: who logs on by

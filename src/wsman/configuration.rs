@@ -3,6 +3,7 @@
 
 use smol_str::SmolStr;
 
+use crate::access::{AuditRecord, Role};
 use crate::cim::KeyValue;
 use crate::soap::{ANONYMOUS, Fault, Subcode, action, code, detail};
 use crate::xml::{Event, Ns, Writer, XmlError};
@@ -29,6 +30,8 @@ pub(super) enum Configuration {
     ClientAuth,
     Service,
     ServiceAuth,
+    /// Whom certificates of clients belong to; for administrators only.
+    CertificateMapping,
     /// The ports of the client or of the service, which are the same.
     DefaultPorts,
     Winrs,
@@ -45,6 +48,7 @@ impl Configuration {
             "client/auth" => Self::ClientAuth,
             "service" => Self::Service,
             "service/auth" => Self::ServiceAuth,
+            "service/certmapping" => Self::CertificateMapping,
             "client/defaultports" | "service/defaultports" => Self::DefaultPorts,
             "winrs" => Self::Winrs,
             "listener" => Self::Listener,
@@ -66,6 +70,7 @@ impl Configuration {
         match self {
             Self::Listener => &["Address", "Transport"],
             Self::Plugin => &["Name"],
+            Self::CertificateMapping => &["Issuer", "Subject", "URI"],
             _ => &[],
         }
     }
@@ -73,6 +78,7 @@ impl Configuration {
     const fn path(self) -> &'static str {
         match self {
             Self::Plugin => "plugin",
+            Self::CertificateMapping => "service/certmapping",
             _ => "listener",
         }
     }
@@ -85,6 +91,7 @@ impl Service {
         request: &Request<'_, '_>,
         resource: Configuration,
     ) -> Result<Answer, Fault> {
+        self.check_administrator(request, resource)?;
         check_headers(request)?;
         let keys = given_selectors(request, resource)?;
         if let Some(missing) = resource.selector_names().iter().find(|name| keys.iter().all(|(key, _)| key != *name)) {
@@ -103,11 +110,23 @@ impl Service {
             1 => Ok(Answer::body(found.into_iter().map(|document| document.xml).collect())),
             _ => Err(Fault::new(Subcode::InvalidSelectors)
                 .detail(detail::AMBIGUOUS_SELECTORS, code::AMBIGUOUS_SELECTORS)
-                .reason("Several listeners, on different ports, have these selectors.")),
+                .reason("Several resources have these selectors, as listeners on different ports do.")),
         }
     }
 
-    /// Enumerate of listeners or plug-ins.
+    /// Names of users and what logs on as them are not for everybody who may log on.
+    fn check_administrator(&self, request: &Request<'_, '_>, resource: Configuration) -> Result<(), Fault> {
+        let account = request.principal.account();
+        let is_administrator = account.role == Role::Administrator && account.scope.is_none();
+        if resource != Configuration::CertificateMapping || is_administrator {
+            return Ok(());
+        }
+        let reason = "Certificate mappings are for administrators without a scope.";
+        self.audit.write(&AuditRecord::refused_request(request.principal, request.action, reason));
+        Err(Fault::new(Subcode::AccessDenied).reason(reason))
+    }
+
+    /// Enumerate of listeners, plug-ins or certificate mappings.
     pub(super) fn configuration_list(
         &self,
         request: &Request<'_, '_>,
@@ -117,6 +136,7 @@ impl Service {
         if resource.selector_names().is_empty() {
             return Err(action_mismatch("This configuration resource is there once; use Get."));
         }
+        self.check_administrator(request, resource)?;
         check_headers(request)?;
         body.is_plain()?;
         if let Some((name, _)) = given_selectors(request, resource)?.first() {

@@ -9,15 +9,20 @@ use smol_str::SmolStr;
 use crate::xml::Writer;
 
 use super::configuration::Configuration;
-use super::options::{ListenerView, ServiceOptions};
+use super::options::{CertificateMapping, ListenerView, ServiceOptions};
 
 const NAMESPACE: &str = "http://schemas.microsoft.com/wbem/wsman/1/config";
 const PLUGIN_NAMESPACE: &str = "http://schemas.microsoft.com/wbem/wsman/1/config/PluginConfiguration";
 /// Windows' word for "no limit".
 const UNLIMITED: &str = "4294967295";
 const UNLIMITED_SHELL: &str = "2147483647";
-/// Everybody who has logged on may do everything, and nobody else anything.
-const ROOT_SDDL: &str = "O:NSG:BAD:P(A;;GA;;;AU)";
+const MAPPING_NAMESPACE: &str = "http://schemas.microsoft.com/wbem/wsman/1/config/service/certmapping";
+/// Administrators have every right; whoever else has logged on has those of readers and operators.
+const ROOT_SDDL: &str = "O:NSG:BAD:P(A;;GA;;;BA)(A;;GXGR;;;AU)";
+/// What is refused is recorded, and what writes or executes.
+const ROOT_SDDL_AUDIT: &str = "S:P(AU;FA;GA;;;WD)(AU;SA;GXGW;;;WD)";
+/// A certificate that is mapped counts for every resource.
+const EVERY_RESOURCE: &str = "*";
 
 /// A resource.
 pub(super) struct Document {
@@ -38,6 +43,10 @@ pub(super) fn documents(options: &ServiceOptions, resource: Configuration) -> Ve
         Configuration::ClientAuth => single("Auth", &client_auth),
         Configuration::Service => single("Service", &|sheet| service(sheet, options)),
         Configuration::ServiceAuth => single("Auth", &|sheet| service_auth(sheet, options)),
+        Configuration::CertificateMapping => {
+            let source = options.configuration.certificate_mappings.as_ref();
+            source.map(|source| source.mappings().iter().map(mapping).collect()).unwrap_or_default()
+        }
         Configuration::DefaultPorts => single("DefaultPorts", &default_ports),
         Configuration::Winrs => single("Winrs", &winrs),
         Configuration::Listener => options.configuration.listeners.iter().map(listener).collect(),
@@ -118,7 +127,8 @@ fn client_auth(sheet: &mut Sheet) {
 
 fn service(sheet: &mut Sheet, options: &ServiceOptions) {
     let view = &options.configuration;
-    sheet.leaf("RootSDDL", ROOT_SDDL);
+    let audit = if view.audited { ROOT_SDDL_AUDIT } else { "" };
+    sheet.leaf("RootSDDL", &format!("{ROOT_SDDL}{audit}"));
     sheet.leaf("MaxConcurrentOperations", UNLIMITED);
     sheet.leaf("MaxConcurrentOperationsPerUser", &options.limits.max_concurrent_operations_per_user.to_string());
     sheet.milliseconds("EnumerationTimeoutms", options.limits.enumeration_timeout);
@@ -178,6 +188,30 @@ fn listener(view: &ListenerView) -> Document {
             sheet.leaf("ListeningOn", &address.to_string());
         }
     })
+}
+
+/// Has a namespace and a prefix of its own. The password that Windows keeps there is none here.
+fn mapping(mapping: &CertificateMapping) -> Document {
+    let parts = [
+        ("URI", EVERY_RESOURCE),
+        ("Subject", mapping.subject.as_str()),
+        ("Issuer", mapping.issuer.as_str()),
+        ("UserName", mapping.user.as_str()),
+        ("Enabled", "true"),
+    ];
+    let mut w = Writer::with_capacity(512);
+    w.element_with("cert:CertMapping", &[("xmlns:cert", MAPPING_NAMESPACE), ("xml:lang", "en-US")], |w| {
+        for (name, value) in parts {
+            w.text_element(&format!("cert:{name}"), value);
+        }
+    });
+    let elements = ["CertMapping"].into_iter().chain(parts.iter().map(|(name, _)| *name)).collect();
+    let keys = vec![
+        ("Issuer", mapping.issuer.clone()),
+        ("Subject", mapping.subject.clone()),
+        ("URI", SmolStr::new_static(EVERY_RESOURCE)),
+    ];
+    Document { xml: w.finish(), elements, keys }
 }
 
 /// `*` for all addresses, else `IP:` and the address, as Windows names them.

@@ -25,5 +25,8 @@ mod xpath;
 
 pub use contexts::EnumerationContexts;
 pub use eventing::{Delivery, DeliveryError, EventSink, Eventing, EventingOptions, EventingParts, SinkReply, SinkUrl};
-pub use options::{ConfigurationView, Identity, Limits, ListenerView, ServiceOptions, Thumbprint};
+pub use options::{
+    CertificateMapping, CertificateMappings, ConfigurationView, Identity, Limits, ListenerView, ServiceOptions,
+    Thumbprint,
+};
 pub use service::{Encoding, Outbound, Service};

@@ -1,5 +1,6 @@
 //! What the service is told at start.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,8 +80,29 @@ pub struct ConfigurationView {
     pub max_connections: u32,
     /// `Service/MaxPacketRetrievalTimeSeconds`
     pub max_packet_retrieval_time: Duration,
+    /// Whether logons, refusals and changes are recorded, which `Service/RootSDDL` tells.
+    pub audited: bool,
     /// The listeners.
     pub listeners: Vec<ListenerView>,
+    /// What `service/certmapping` tells; nobody's certificate belongs to anybody without it.
+    pub certificate_mappings: Option<Arc<dyn CertificateMappings>>,
+}
+
+/// A rule by which certificates of clients belong to a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateMapping {
+    /// `Issuer`: the thumbprint of an authority that such a certificate leads to.
+    pub issuer: SmolStr,
+    /// `Subject`: what the certificate has to say.
+    pub subject: SmolStr,
+    /// `UserName`
+    pub user: SmolStr,
+}
+
+/// Tells the rules as they are now.
+pub trait CertificateMappings: fmt::Debug + Send + Sync {
+    /// All of them. Returns at once.
+    fn mappings(&self) -> Vec<CertificateMapping>;
 }
 
 /// The thumbprint of a certificate that may be replaced while it is shown; clones follow.
@@ -133,7 +155,9 @@ impl Default for ConfigurationView {
             allow_unencrypted: false,
             max_connections: 300,
             max_packet_retrieval_time: Duration::from_secs(120),
+            audited: false,
             listeners: Vec::new(),
+            certificate_mappings: None,
         }
     }
 }

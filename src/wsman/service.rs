@@ -54,7 +54,7 @@ pub struct Service {
     pub(super) options: ServiceOptions,
     pub(super) contexts: EnumerationContexts,
     pub(super) eventing: Option<Arc<Eventing>>,
-    audit: Arc<dyn AuditTrail>,
+    pub(super) audit: Arc<dyn AuditTrail>,
 }
 
 impl std::fmt::Debug for Service {

@@ -1,6 +1,10 @@
 //! The configuration resources: what they hold, which can be listed, and the faults for the rest
 //! (`ws-management.md` §15, C045, C046, C068, C179).
 
+use std::sync::Arc;
+
+use wsnapd::access::{Account, Principal, Role, Scheme};
+
 use crate::exchange::{ENUMERATION, Exchange, TRANSFER, check_faults};
 use crate::support::{HOST, TestServer};
 use crate::tree::{Node, SOAP};
@@ -53,6 +57,7 @@ async fn the_whole_holds_the_options_of_the_service() {
             ("Service/AllowUnencrypted", "false"),
             ("Service/Auth/Basic", "true"),
             ("Service/Auth/Negotiate", "false"),
+            ("Service/RootSDDL", "O:NSG:BAD:P(A;;GA;;;BA)(A;;GXGR;;;AU)S:P(AU;FA;GA;;;WD)(AU;SA;GXGW;;;WD)"),
             ("Service/CertificateThumbprint", "0A1B2C"),
             ("Winrs/AllowRemoteShellAccess", "false"),
             ("Winrs/IdleTimeout", "7200000"),
@@ -118,10 +123,38 @@ async fn listeners_and_plugins_are_found_by_their_selectors() {
 }
 
 #[tokio::test]
+async fn certificate_mappings_are_for_administrators() {
+    const CERT: &str = "http://schemas.microsoft.com/wbem/wsman/1/config/service/certmapping";
+    let mut server = TestServer::start().await;
+    let request = || {
+        let keys = [("Issuer", "bb22"), ("Subject", "CN=b&amp;b,O=ex"), ("URI", "*")];
+        Exchange::get(at("/service/certmapping")).selectors(&keys)
+    };
+    let mapping = get(&server, request()).await;
+    assert_eq!((mapping.namespace.as_str(), mapping.local.as_str()), (CERT, "CertMapping"));
+    let values: Vec<(&str, &str)> =
+        mapping.children.iter().map(|child| (child.local.as_str(), child.text.as_str())).collect();
+    let expected =
+        [("URI", "*"), ("Subject", "CN=b&b,O=ex"), ("Issuer", "BB22"), ("UserName", "bob"), ("Enabled", "true")];
+    assert_eq!(values, expected);
+    let limited = Some(Arc::new("machine=*".parse().unwrap()));
+    for (role, scope) in [(Role::Reader, None), (Role::Operator, None), (Role::Administrator, limited)] {
+        let account = Account { name: "carol".into(), role, scope };
+        server.principal = Principal::new(Arc::new(account), Scheme::Basic, [192, 0, 2, 1].into());
+        for exchange in [request(), Exchange::enumerate(at("/service/certmapping"), "")] {
+            assert_eq!(fault_of(&exchange.send(&server).await), "w:AccessDenied//5", "{role}");
+        }
+        // The rest is for everybody.
+        get(&server, Exchange::get(at("/service"))).await;
+    }
+    server.engine.shutdown().await;
+}
+
+#[tokio::test]
 async fn listeners_and_plugins_can_be_listed_in_every_mode() {
     let server = TestServer::start().await;
     let optimized = "<w:OptimizeEnumeration/><w:MaxElements>10</w:MaxElements>";
-    for (path, count) in [("/listener", 2), ("/plugin", 1)] {
+    for (path, count) in [("/listener", 2), ("/plugin", 1), ("/service/certmapping", 3)] {
         let list = |mode: &str| Exchange::enumerate(at(path), &format!("{optimized}{mode}"));
         let objects = list("").send(&server).await;
         let envelope = Node::parse(&objects);
@@ -153,6 +186,7 @@ async fn listeners_and_plugins_can_be_listed_in_every_mode() {
 async fn wrong_requests_get_the_documented_faults() {
     let server = TestServer::start().await;
     let listener = || Exchange::get(at("/listener"));
+    let mapping = || Exchange::get(at("/service/certmapping"));
     let put = |path: &str, body: &str| Exchange::new(format!("{TRANSFER}/Put"), at(path)).body(body);
     let wql = "<w:Filter Dialect=\"http://schemas.microsoft.com/wbem/wsman/1/WQL\">SELECT * FROM x</w:Filter>";
     let must_comply = "<w:OptionSet><w:Option Name=\"X\" MustComply=\"true\">1</w:Option></w:OptionSet>";
@@ -166,7 +200,13 @@ async fn wrong_requests_get_the_documented_faults() {
     let namespace = format!("xmlns:c=\"{CFG}\"");
     let cases = [
         ("no such resource", Exchange::get(at("/nothing")), unknown),
-        ("certificate mapping", Exchange::get(at("/service/certmapping")), unknown),
+        ("permissions of one resource", Exchange::get(at("/service/security")), unknown),
+        ("a mapping without selectors", mapping(), insufficient),
+        (
+            "no such mapping",
+            mapping().selectors(&[("Issuer", "CC33"), ("Subject", "alice@example.test"), ("URI", "*")]),
+            "a:DestinationUnreachable//2150858752",
+        ),
         ("a custom shell", Exchange::get(at("/winrs/customremoteshell")), "w:InternalError//1359"),
         ("no selectors", listener(), insufficient),
         ("half of them", listener().selectors(&[("Address", "*")]), insufficient),

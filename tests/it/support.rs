@@ -13,7 +13,9 @@ use wsnapd::cimom::{CallContext, MethodArguments, MethodResult, ObjectManager, P
 use wsnapd::engine::{CreateSnapshot, Engine, EngineOptions, Outcome, SnapshotSettings, SnapshotType, SqliteStore};
 use wsnapd::providers::{self, ProviderOptions, generated, storage};
 use wsnapd::time::{Clock, Guid, ManualClock, SequentialIds, Timestamp};
-use wsnapd::wsman::{ConfigurationView, ListenerView, Service, ServiceOptions};
+use wsnapd::wsman::{
+    CertificateMapping, CertificateMappings, ConfigurationView, ListenerView, Service, ServiceOptions,
+};
 
 /// The machine that runs; the requests of the `wsman` command line name it.
 pub(crate) const RUNNING: &str = "5C1C2F40-0000-4000-8000-000000000001";
@@ -162,6 +164,25 @@ impl TestServer {
     }
 }
 
+/// Two users with certificates, who are the same person to one authority.
+#[derive(Debug)]
+struct Mappings;
+
+impl CertificateMappings for Mappings {
+    fn mappings(&self) -> Vec<CertificateMapping> {
+        let mapping = |issuer: &str, subject: &str, user: &str| CertificateMapping {
+            issuer: issuer.into(),
+            subject: subject.into(),
+            user: user.into(),
+        };
+        vec![
+            mapping("AA11", "alice@example.test", "alice"),
+            mapping("BB22", "alice@example.test", "alice"),
+            mapping("BB22", "CN=b&b,O=ex", "bob"),
+        ]
+    }
+}
+
 /// The listeners the server would have: one for everybody with TLS, one for the host itself without.
 fn configuration() -> ConfigurationView {
     let listener = |address: &str, tls| ListenerView {
@@ -173,7 +194,9 @@ fn configuration() -> ConfigurationView {
     };
     ConfigurationView {
         max_connections: 77,
+        audited: true,
         listeners: vec![listener("0.0.0.0:5986", true), listener("127.0.0.1:5985", false)],
+        certificate_mappings: Some(Arc::new(Mappings)),
         ..ConfigurationView::default()
     }
 }

@@ -1,7 +1,7 @@
 //! Client certificates (`authentication.md` §9): whom a certificate stands for.
 //!
 //! TLS proves that the client has the key, [`TlsIdentity`] judges the chain, and here the certificate is mapped to
-//! an account by the names in it. Every authority that is trusted may name every user.
+//! an account by the names in it. Every authority that is trusted may name every user, unless a rule asks for one.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -57,12 +57,14 @@ pub enum CertificateRule {
     Dns(String),
     /// SHA-1 or SHA-256 of the certificate, in upper case hexadecimal.
     Thumbprint(String),
+    /// Another rule, for certificates that lead to the authority of this SHA-1 or SHA-256.
+    Issued(String, Box<Self>),
 }
 
 /// A text that is no rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a rule for certificates is subject=CN=…,O=…, upn=NAME, email=ADDRESS, dns=NAME or thumbprint=HEX (SHA-1 or SHA-256)"
+    "a rule for certificates is subject=CN=…,O=…, upn=NAME, email=ADDRESS, dns=NAME or thumbprint=HEX (SHA-1 or SHA-256), and issuer=HEX; may stand before it"
 )]
 pub struct CertificateRuleError;
 
@@ -75,20 +77,30 @@ impl FromStr for CertificateRule {
         }
         let (kind, value) = text.split_once('=').ok_or(CertificateRuleError)?;
         let value = value.trim();
+        if kind.trim() == "issuer" {
+            let (issuer, rule) = value.split_once(';').ok_or(CertificateRuleError)?;
+            return match rule.parse()? {
+                Self::Issued(..) => Err(CertificateRuleError),
+                rule => Ok(Self::Issued(thumbprint(issuer)?, Box::new(rule))),
+            };
+        }
         let name = || if value.is_empty() { Err(CertificateRuleError) } else { Ok(value.to_lowercase()) };
         match kind.trim() {
             "subject" => subject_of_text(value).map(Self::Subject).ok_or(CertificateRuleError),
             "upn" => name().map(Self::Upn),
             "email" => name().map(Self::Email),
             "dns" => name().map(Self::Dns),
-            "thumbprint" => {
-                let digits: String = value.chars().filter(|c| !matches!(c, ':' | ' ')).collect();
-                let right = matches!(digits.len(), 40 | 64) && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-                if right { Ok(Self::Thumbprint(digits.to_uppercase())) } else { Err(CertificateRuleError) }
-            }
+            "thumbprint" => thumbprint(value).map(Self::Thumbprint),
             _ => Err(CertificateRuleError),
         }
     }
+}
+
+/// SHA-1 or SHA-256 as programs show it, in upper case without what stands between the digits.
+fn thumbprint(text: &str) -> Result<String, CertificateRuleError> {
+    let digits: String = text.chars().filter(|c| !matches!(c, ':' | ' ')).collect();
+    let right = matches!(digits.len(), 40 | 64) && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if right { Ok(digits.to_uppercase()) } else { Err(CertificateRuleError) }
 }
 
 impl fmt::Display for CertificateRule {
@@ -99,6 +111,7 @@ impl fmt::Display for CertificateRule {
             Self::Email(name) => write!(f, "email={name}"),
             Self::Dns(name) => write!(f, "dns={name}"),
             Self::Thumbprint(digits) => write!(f, "thumbprint={digits}"),
+            Self::Issued(issuer, rule) => write!(f, "issuer={issuer};{rule}"),
         }
     }
 }
@@ -110,6 +123,27 @@ impl CertificateRule {
         Self::Thumbprint(hex(digest::digest(&digest::SHA256, certificate).as_ref()))
     }
 
+    /// The authority that the rule asks for.
+    #[must_use]
+    pub fn issuer(&self) -> Option<&str> {
+        match self {
+            Self::Issued(issuer, _) => Some(issuer),
+            _ => None,
+        }
+    }
+
+    /// What it asks of the certificate, as `Subject` of a certificate mapping of Windows: a name as it is, and the
+    /// thumbprint, which Windows does not have there, as a rule.
+    #[must_use]
+    pub fn subject(&self) -> String {
+        match self {
+            Self::Subject(parts) => text_of_subject(parts),
+            Self::Upn(name) | Self::Email(name) | Self::Dns(name) => name.clone(),
+            Self::Thumbprint(_) => self.to_string(),
+            Self::Issued(_, rule) => rule.subject(),
+        }
+    }
+
     pub(super) fn fits(&self, names: &CertificateNames) -> bool {
         match self {
             Self::Subject(parts) => {
@@ -119,6 +153,7 @@ impl CertificateRule {
             Self::Email(name) => names.emails.contains(name),
             Self::Dns(name) => names.hosts.contains(name),
             Self::Thumbprint(digits) => names.thumbprints.contains(digits),
+            Self::Issued(issuer, rule) => names.issuers.contains(issuer) && rule.fits(names),
         }
     }
 }
@@ -159,6 +194,8 @@ pub(super) struct CertificateNames {
     emails: Vec<String>,
     hosts: Vec<String>,
     thumbprints: Vec<String>,
+    /// Of the authorities that it leads to.
+    issuers: Vec<String>,
 }
 
 impl CertificateNames {
@@ -194,6 +231,11 @@ impl CertificateNames {
         Some(names)
     }
 
+    /// The same, of a certificate that leads to the authorities of these thumbprints.
+    pub(super) fn issued_by(self, issuers: Vec<String>) -> Self {
+        Self { issuers, ..self }
+    }
+
     /// The name by which a refusal is recorded.
     pub(super) fn claimed(&self) -> String {
         self.upns.first().cloned().unwrap_or_else(|| text_of_subject(&self.subject))
@@ -225,6 +267,11 @@ impl ClientCertificate {
         CertificateNames::read(self.chain.first()?)
     }
 
+    /// The thumbprints of the authorities that it leads to.
+    pub(super) fn issuers(&self) -> Vec<String> {
+        self.identity.authorities_behind(&self.chain)
+    }
+
     /// Whether it counts now.
     pub(super) fn judge(&self) -> Result<(), CertificateRefusal> {
         self.identity.judge(&self.chain).map_err(CertificateRefusal::Chain)
@@ -251,15 +298,34 @@ mod tests {
             ("email = a@b.test", "email=a@b.test".to_owned()),
             ("dns=Host.Example.test", "dns=host.example.test".to_owned()),
             (&format!("thumbprint={digits}"), format!("thumbprint={}", "ABCD".repeat(10))),
+            (
+                &format!("issuer={digits}; upn=Alice;b@ex.test"),
+                format!("issuer={};upn=alice;b@ex.test", "ABCD".repeat(10)),
+            ),
             (r"subject=cn = Alice\, the first ,O=Ex", r"subject=CN=alice\, the first,O=ex".to_owned()),
         ] {
             let rule: CertificateRule = text.parse().unwrap();
             assert_eq!(rule.to_string(), written);
             assert_eq!(rule.to_string().parse(), Ok(rule));
         }
-        for text in
-            ["", "upn", "upn=", "alice", "thumbprint=abc", "subject=", "subject=alice", "subject=CN=", "subject=CN=a\\"]
-        {
+        let twice = format!("issuer={digits};issuer={digits};upn=a");
+        for text in [
+            "",
+            "upn",
+            "upn=",
+            "alice",
+            "thumbprint=abc",
+            "subject=",
+            "subject=alice",
+            "subject=CN=",
+            "subject=CN=a\\",
+            "issuer=abc;upn=a",
+            "issuer=",
+            &format!("issuer={digits}"),
+            &format!("issuer={digits};"),
+            &format!("issuer={digits};a"),
+            &twice,
+        ] {
             assert_eq!(text.parse::<CertificateRule>(), Err(CertificateRuleError), "{text}");
         }
     }

@@ -101,5 +101,5 @@ async fn find(
     if names == CertificateNames::default() {
         return Err(CertificateRefusal::Malformed);
     }
-    policy.users.account_of_certificate(names).await
+    policy.users.account_of_certificate(names.issued_by(certificate.issuers())).await
 }

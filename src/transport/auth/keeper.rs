@@ -25,6 +25,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ring::hmac;
+use smol_str::SmolStr;
 use subtle::ConstantTimeEq;
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
@@ -32,11 +33,11 @@ use tracing::{debug, info, warn};
 use crate::access::{Account, Accounts, AuditOutcome, AuditRecord, AuditTrail, Scheme};
 
 use super::basic::{Credentials, Verdict};
-use super::certificate::{CertificateNames, CertificateRefusal};
+use super::certificate::{CertificateNames, CertificateRefusal, CertificateRule};
 use super::defence::{Defence, LogonLimits};
 use super::host::{HostJob, HostPasswords, HostPool, HostVerdict};
 use super::ntlm::NtHash;
-use super::users::UsersFile;
+use super::users::{User, UsersFile};
 
 /// Passwords that may wait to be checked.
 const QUEUE: usize = 64;
@@ -221,6 +222,19 @@ impl PasswordKeeper {
             }
         };
         self.look(find).await.unwrap_or(Err(CertificateRefusal::Unmapped))
+    }
+
+    /// The rules by which certificates belong to users, with their names. The file is small and looked at only when
+    /// it changed, so this does not wait for long.
+    #[must_use]
+    pub fn certificate_rules(&self) -> Vec<(SmolStr, CertificateRule)> {
+        let mut file = self.0.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        file.refresh();
+        let rules = |user: &User| {
+            let name = user.account().name.clone();
+            user.rules().iter().map(|rule| (name.clone(), rule.clone())).collect::<Vec<_>>()
+        };
+        file.users.iter().flat_map(rules).collect()
     }
 
     /// Looks into the file as it is now. Reading it may block, so that is done elsewhere; a connection
