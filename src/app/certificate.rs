@@ -101,6 +101,9 @@ fn params(names: &[String], now: Timestamp) -> Result<CertificateParams, rcgen::
     Ok(params)
 }
 
+/// `rsaEncryption` (RFC 8017 appendix C).
+const RSA: &str = "1.2.840.113549.1.1.1";
+
 /// What a certificate says, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateInfo {
@@ -116,6 +119,8 @@ pub struct CertificateInfo {
     pub thumbprint: String,
     /// SHA-256 of the certificate in upper case hexadecimal.
     pub sha256: String,
+    /// Whether its key is one of RSA.
+    pub has_rsa_key: bool,
     /// The certificate in binary (DER) form.
     pub der: Vec<u8>,
 }
@@ -145,6 +150,7 @@ impl CertificateInfo {
             not_after: instant(validity.not_after).ok_or_else(malformed)?,
             thumbprint: hex(ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, &der).as_ref()),
             sha256: hex(ring::digest::digest(&ring::digest::SHA256, &der).as_ref()),
+            has_rsa_key: certificate.public_key().algorithm.algorithm.to_id_string() == RSA,
             der: der.to_vec(),
         })
     }

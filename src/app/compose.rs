@@ -195,6 +195,9 @@ fn tls(config: &Config) -> Result<(PathBuf, Option<Arc<TlsIdentity>>), AppError>
         info!(file = %files.certificate.display(), names = names.join(", "), "Certificate made");
     }
     let info = CertificateInfo::read(&files.certificate)?;
+    if let Some(warning) = warnings::of_certificate(config, &info) {
+        warn!("{warning}");
+    }
     if info.not_after < now + Duration::from_secs(30 * 86_400) {
         warn!(until = %info.not_after, "The certificate ends soon or has ended; `wsnapd cert renew` makes a new one");
     }

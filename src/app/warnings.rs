@@ -7,6 +7,8 @@ use std::path::Path;
 use crate::config::{ChannelBinding, Config, Protocol};
 use crate::transport::auth::UsersFile;
 
+use super::certificate::CertificateInfo;
+
 /// A sentence for each unsafe setting, with the key that ends it.
 pub(super) fn of(config: &Config) -> Vec<String> {
     let mut found = Vec::new();
@@ -66,6 +68,15 @@ pub(super) fn of(config: &Config) -> Vec<String> {
     found
 }
 
+/// A sentence when CredSSP is on, of which the certificate keeps some clients out.
+pub(super) fn of_certificate(config: &Config, certificate: &CertificateInfo) -> Option<String> {
+    (config.service.credssp && !certificate.has_rsa_key).then(|| {
+        "the key of the certificate is not one of RSA, and clients written in Python cannot log on with CredSSP: set \
+         certificate and key in [tls] to one with an RSA key"
+            .to_owned()
+    })
+}
+
 /// A file that is not there, or cannot be looked at, is reported by whoever needs it.
 fn readable_by_others(file: &Path, what: &str) -> Option<String> {
     let mode = fs::metadata(file).ok()?.permissions().mode();
@@ -105,6 +116,24 @@ mod tests {
         }
         let https = "[service]\nAllowUnencrypted = true\n[[listener]]\naddress = \"0.0.0.0:5986\"";
         assert_eq!(warnings(https), "", "there is no plain HTTP");
+    }
+
+    #[test]
+    fn a_certificate_that_keeps_clients_of_credssp_out_is_told() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("certs/server.pem");
+        let given = CertificateInfo::read(&file).unwrap();
+        for (text, has_rsa_key, told) in
+            [("[service]\nCredSSP = true", false, true), ("[service]\nCredSSP = true", true, false), ("", false, false)]
+        {
+            let config = Config::parse(Path::new("/nonexistent/wsnapd.toml"), text).unwrap();
+            let certificate = CertificateInfo { has_rsa_key, ..given.clone() };
+            assert_eq!(of_certificate(&config, &certificate).is_some(), told, "{text} {has_rsa_key}");
+        }
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let directory = tempfile::TempDir::new().unwrap();
+        let file = directory.path().join("own.pem");
+        fs::write(&file, made.cert.pem()).unwrap();
+        assert!(!CertificateInfo::read(&file).unwrap().has_rsa_key, "the kind that is made here");
     }
 
     #[test]

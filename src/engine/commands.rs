@@ -40,6 +40,11 @@ impl Engine {
         &self.inner.audit
     }
 
+    /// The directories below which exports may lie.
+    pub(super) fn export_directories(&self) -> &[std::path::PathBuf] {
+        &self.inner.settings.export_directories
+    }
+
     /// What the hypervisor can do.
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {

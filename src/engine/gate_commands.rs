@@ -1,5 +1,7 @@
 //! The commands of the gate: those of the engine, each with the role it needs and what a scope adds.
 
+use std::path::{Component, Path};
+
 use smol_str::SmolStr;
 
 use super::gate::{Action, Object, outside};
@@ -140,7 +142,7 @@ impl Gate {
     }
 
     /// As [`super::Engine::export_snapshot`], for administrators: it writes to a directory of the host. A base has to be
-    /// in reach.
+    /// in reach, and a user with a scope has a place of his own.
     ///
     /// # Errors
     /// Those of the engine, `AccessDenied`, `AuditUnavailable`.
@@ -151,7 +153,8 @@ impl Gate {
         user: &Principal,
     ) -> Result<Outcome<()>, EngineError> {
         let hidden = settings.base.filter(|base| self.view(user).reference_point(*base).is_none());
-        let in_reach = |_: &Part| hidden.map_or(Ok(()), |base| Err(EngineError::NoSuchReferencePoint(base)));
+        let place = self.has_place(&settings.directory, user);
+        let in_reach = |_: &Part| hidden.map_or(place, |base| Err(EngineError::NoSuchReferencePoint(base)));
         let work = self.engine.export_snapshot(snapshot, settings, user.name());
         self.run_if(user, Action::administrator("export-snapshot"), of_snapshot(snapshot), in_reach, work).await
     }
@@ -167,9 +170,24 @@ impl Gate {
         user: &Principal,
     ) -> Result<Outcome<()>, EngineError> {
         let hidden = settings.base.filter(|base| self.view(user).reference_point_collection(*base).is_none());
-        let in_reach = |_: &Part| hidden.map_or(Ok(()), |base| Err(EngineError::NoSuchReferencePointCollection(base)));
+        let place = self.has_place(&settings.directory, user);
+        let in_reach = |_: &Part| hidden.map_or(place, |base| Err(EngineError::NoSuchReferencePointCollection(base)));
         let work = self.engine.export_group_snapshot(set, settings, user.name());
         self.run_if(user, Action::administrator("export-group-snapshot"), of_set(set), in_reach, work).await
+    }
+
+    /// Whether a directory is in the place of a user with a scope: the directory of the user's name in one of those
+    /// that are allowed. Anywhere else the answer would tell which exports of others there are.
+    fn has_place(&self, directory: &Path, user: &Principal) -> Result<(), EngineError> {
+        // The names of principals of Kerberos may have a slash in them.
+        let name = user.name().replace('/', "%2F");
+        let is_name = !matches!(name.as_str(), "." | "..");
+        let stays = directory.components().all(|part| part != Component::ParentDir);
+        let mut places = self.engine.export_directories().iter().map(|allowed| allowed.join(&name));
+        if is_name && stays && places.any(|place| directory.starts_with(place)) {
+            return Ok(());
+        }
+        Err(EngineError::AccessDenied("a user with a scope exports into the directory of the own name only"))
     }
 
     /// As [`super::Engine::modify_system`], for administrators. A name that would take the machine out of the user's

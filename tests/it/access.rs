@@ -114,6 +114,7 @@ impl World {
                 collection(HIDDEN_ALL, "hidden-all", &[WEB, HIDDEN]),
                 collection(HIDDEN_NEST, "hidden-nest", &[FRONT]),
             ],
+            export_directories: vec!["/nonexistent".into()],
             ..EngineOptions::new(
                 Arc::new(SqliteStore::open(&directory.path().join("store.db")).unwrap()),
                 Arc::new(SimulatedHypervisor::new(machines)),
@@ -397,7 +398,7 @@ async fn commands(world: &World, bob: &Principal, hidden: bool) -> Vec<(&'static
     let points = full.reference_point_collections_of(collection).next().map_or(guid(0xBAD), |set| set.id);
     let crash = ConsistencyLevel::Crash;
     let export = |base| ExportSettings {
-        directory: "/nonexistent/export".into(),
+        directory: "/nonexistent/bob/export".into(),
         subdirectories: false,
         disks: true,
         memory: false,
@@ -472,7 +473,7 @@ async fn a_command_on_something_out_of_scope_finds_nothing_and_changes_nothing()
     let base = Some(before.reference_points_of(guid(HIDDEN)).next().map_or(guid(0xBAD), |point| point.id));
     let snapshot = before.snapshots_of(guid(WEB)).next().unwrap().id;
     let settings = ExportSettings {
-        directory: "/nonexistent/export".into(),
+        directory: "/nonexistent/bob/export".into(),
         subdirectories: false,
         disks: true,
         memory: false,
@@ -480,8 +481,22 @@ async fn a_command_on_something_out_of_scope_finds_nothing_and_changes_nothing()
         base,
         intent: wsnapd::engine::BackupIntent::PreserveChain,
     };
-    let exported = world.gate.export_snapshot(snapshot, settings, &bob).await;
+    let exported = world.gate.export_snapshot(snapshot, settings.clone(), &bob).await;
     assert!(matches!(exported, Err(EngineError::NoSuchReferencePoint(_))), "{exported:?}");
+    // A place for exports is that of the own name.
+    for directory in [
+        "/nonexistent/export",
+        "/nonexistent/bobby/export",
+        "/nonexistent/BOB/export",
+        "/nonexistent/bob/../export",
+        "/elsewhere/bob/export",
+        "bob/export",
+        "/nonexistent",
+    ] {
+        let settings = ExportSettings { directory: directory.into(), base: None, ..settings.clone() };
+        let exported = world.gate.export_snapshot(snapshot, settings, &bob).await;
+        assert!(matches!(exported, Err(EngineError::AccessDenied(_))), "{directory}: {exported:?}");
+    }
     // What would change something outside, or leave the scope.
     let destroyed = world.gate.destroy_collection(guid(FRONT), &bob).await;
     assert!(matches!(destroyed, Err(EngineError::AccessDenied(_))), "it lies in a hidden one: {destroyed:?}");

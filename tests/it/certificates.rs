@@ -171,6 +171,30 @@ async fn a_certificate_logs_on_as_the_user_it_belongs_to() {
 }
 
 #[tokio::test]
+async fn a_rule_may_ask_for_one_authority() {
+    let world = World::new(None, false);
+    let other = Authority::new("Others");
+    fs::write(world.directory.path().join("ca.pem"), format!("{}{}", world.authority.pem, other.pem)).unwrap();
+    world.server.identity.reload().unwrap();
+    let of = |authority: &Authority| {
+        let rule = CertificateRule::of_certificate(&CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap());
+        rule.to_string().replace("thumbprint=", "issuer=") + ";upn=alice@example.test"
+    };
+    let forged = || other.issue("alice@example.test", |_| ());
+    let forged_status = async || world.log_on(forged()).await.status;
+    assert_eq!(forged_status().await, 200, "every authority can name every user");
+    admit(&world.server.users_file, &[&of(&world.authority)]);
+    assert_eq!((world.log_on(world.alice()).await.status, forged_status().await), (200, 401));
+    admit(&world.server.users_file, &[&of(&other)]);
+    assert_eq!((world.log_on(world.alice()).await.status, forged_status().await), (401, 200));
+    // Both are shown by their SHA-1.
+    let shown = world.server.identity.authorities();
+    assert!(shown.len() == 2 && shown.iter().all(|digits| digits.len() == 40), "{shown:?}");
+    admit(&world.server.users_file, &[&format!("issuer={};upn=alice@example.test", shown[1].to_lowercase())]);
+    assert_eq!((world.log_on(world.alice()).await.status, forged_status().await), (401, 200));
+}
+
+#[tokio::test]
 async fn other_schemes_go_on_beside_certificates() {
     let world = World::new(None, false);
     for client in [None, Some(world.alice())] {

@@ -297,6 +297,28 @@ async fn each_version_logs_on_and_seals() {
 }
 
 #[tokio::test]
+async fn a_client_that_never_finishes_is_cut_off_at_the_thirteenth_leg() {
+    let server = server(5);
+    for (pieces, goes_on) in [(12, true), (13, false)] {
+        let mut wire = server.connect().await;
+        let hello = Inner::new(BOTH).out(&[]);
+        // The head of the record and of the message, and then a byte a leg.
+        let (mut start, mut end) = (0, 6);
+        for _ in 1..pieces {
+            let answer = wire.ask(&request(&header("CredSSP", &hello[start..end]), "")).await;
+            assert_eq!((answer.status, offers(&answer)), (401, vec!["CredSSP"]));
+            (start, end) = (end, end + 1);
+        }
+        let answer = wire.ask(&request(&header("CredSSP", &hello[start..]), "")).await;
+        assert_eq!(answer.status, 401);
+        assert_eq!(offers(&answer)[0].len() > "CredSSP ".len(), goes_on, "{pieces}: {answer:?}");
+        // What goes on is another handshake.
+        let whole = wire.ask(&request(&header("CredSSP", &hello), "")).await;
+        assert!(token(&whole).len() > 100);
+    }
+}
+
+#[tokio::test]
 async fn long_messages_come_and_go_in_parts() {
     let server = server(5);
     let mut logon = Logon::begin(&server, 6, BOTH).await;

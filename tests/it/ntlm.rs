@@ -317,6 +317,28 @@ async fn wrong_tokens_are_refused_and_the_connection_goes_on() {
 }
 
 #[tokio::test]
+async fn a_client_that_never_finishes_gets_nowhere_and_keeps_nothing() {
+    let server = strict();
+    let mut wire = server.connect().await;
+    let mut challenges = std::collections::BTreeSet::new();
+    for _ in 0..100 {
+        let type_2 = challenge(&mut wire, "Negotiate", "").await;
+        assert!(challenges.insert(type_2[24..32].to_vec()), "a challenge is used once");
+    }
+    // Only the last challenge counts.
+    let type_2 = challenge(&mut wire, "Negotiate", "").await;
+    let old = challenge(&mut wire, "Negotiate", "").await;
+    challenge(&mut wire, "Negotiate", "").await;
+    for stale in [type_2, old] {
+        let answer = wire.ask(&request(&header("Negotiate", &type_3(&stale, "admin", PASSWORD, None).0), "")).await;
+        assert_eq!(answer.status, 401);
+    }
+    assert_eq!(wire.ask(&request("", "<a/>")).await.status, 401);
+    assert_eq!(server.handler.calls.load(Ordering::SeqCst), 0);
+    assert_eq!(log_on(&mut wire, None).await.0.status, 200);
+}
+
+#[tokio::test]
 async fn a_handshake_has_a_time_limit() {
     let server = TestServer::with(false, Limits { handshake: Duration::from_millis(50), ..Limits::default() });
     admit(&server, true);

@@ -320,3 +320,25 @@ pub(super) fn resumed(list: Option<Vec<u8>>, challenge: Challenge) -> Handshake 
     };
     Handshake { legs: 1, stage }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No mechanism has so many tokens yet, so a client cannot come here over the wire.
+    #[test]
+    fn a_handshake_has_at_most_eight_tokens() {
+        let names = ServerNames::of("vm");
+        let facts =
+            Facts { ntlm: Some(NtlmFacts { server_challenge: [1; 8], filetime: 0, names: &names }), kerberos: false };
+        let type_1 = b"NTLMSSP\0\x01\0\0\0\x31\x02\x08\xe0";
+        let token = spnego::response(NegState::AcceptIncomplete, None, Some(type_1), None);
+        for (legs, ends) in [(1, false), (7, false), (8, true), (u8::MAX, true)] {
+            let wrapping = Wrapping { list: Vec::new(), mechanism: Mechanism::Ntlm, second_choice: false };
+            let handshake = Handshake { legs, stage: Stage::Chosen(wrapping) };
+            let result = handshake.step(&token, &facts);
+            assert_eq!(matches!(result, Err(Refusal::TooLong)), ends, "{legs}");
+            assert_eq!(matches!(result, Ok(Step::Continue(..))), !ends, "{legs}");
+        }
+    }
+}
