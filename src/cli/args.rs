@@ -117,6 +117,7 @@ pub(super) struct UsersFileArgs {
 }
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(super) struct UserArgs {
     /// The user name; upper and lower case are the same. With a realm, as in alice@EXAMPLE.TEST, it is a principal
     /// of Kerberos, who has no password here

@@ -6,6 +6,8 @@
 
 mod tickets;
 
+pub(super) use tickets::open;
+
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -33,6 +35,9 @@ use super::security::{MessageSecurity, SealError};
 
 /// How long a logon counts before the account is looked at again.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A ticket that says it lasts longer is looked at as one that lasts so long.
+const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 
 /// What protects the envelopes of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +107,7 @@ struct Established {
 }
 
 /// What a logon stands on.
-enum Proof {
+pub(super) enum Proof {
     /// The NT hash of the account; another one ends the logon.
     Hash(NtHash),
     /// A ticket, until it ends.
@@ -110,11 +115,44 @@ enum Proof {
 }
 
 impl Proof {
+    /// That of a ticket that lasts so long from now on.
+    pub(super) fn of_ticket(lifetime: Duration) -> Self {
+        Self::Ticket { until: Instant::now().checked_add(lifetime.min(LONGEST)) }
+    }
+
     const fn scheme(&self) -> access::Scheme {
         match self {
             Self::Hash(_) => access::Scheme::Ntlm,
             Self::Ticket { .. } => access::Scheme::Kerberos,
         }
+    }
+
+    /// The account with its role and scope as they are now, if the logon still counts. One that was looked at a moment
+    /// ago is taken as it was.
+    pub(super) async fn look(
+        &self,
+        account: &Arc<Account>,
+        looked: &mut Instant,
+        policy: &AuthPolicy,
+    ) -> Result<Arc<Account>, &'static str> {
+        if let Self::Ticket { until: Some(until) } = self
+            && *until <= Instant::now()
+        {
+            return Err("the ticket has ended");
+        }
+        if looked.elapsed() < LOOK_EVERY {
+            return Ok(Arc::clone(account));
+        }
+        let name = &account.name;
+        let account = match self {
+            Self::Hash(known) => match policy.users.ntlm_account(name).await {
+                Some((account, hash)) if hash == *known => account,
+                _ => return Err("the account was removed or its password changed"),
+            },
+            Self::Ticket { .. } => policy.users.principal_account(name).await.ok_or("the account was removed")?,
+        };
+        *looked = Instant::now();
+        Ok(account)
     }
 }
 
@@ -264,7 +302,9 @@ impl ConnectionAuth {
             Scheme::Kerberos => policy.kerberos.is_some(),
             Scheme::Negotiate if policy.kerberos.is_some() => policy.negotiate.is_some(),
             Scheme::Negotiate | Scheme::Ntlm => policy.negotiate.is_some() && policy.users.anyone_may_use_ntlm().await,
-            Scheme::CredSsp => policy.credssp.is_some() && policy.users.anyone_may_use_ntlm().await,
+            Scheme::CredSsp => {
+                policy.credssp.is_some() && (policy.kerberos.is_some() || policy.users.anyone_may_use_ntlm().await)
+            }
             Scheme::Certificate => policy.certificate && matches!(self.confidentiality, Confidentiality::Tls(_)),
         }
     }
@@ -396,23 +436,7 @@ impl ConnectionAuth {
 impl Established {
     /// Looks whether the logon still counts, and takes role and scope as they are now.
     async fn look(&mut self, policy: &AuthPolicy) -> Result<(), &'static str> {
-        if let Proof::Ticket { until: Some(until) } = self.proof
-            && until <= Instant::now()
-        {
-            return Err("the ticket has ended");
-        }
-        if self.looked.elapsed() < LOOK_EVERY {
-            return Ok(());
-        }
-        let name = &self.account.name;
-        self.account = match &self.proof {
-            Proof::Hash(known) => match policy.users.ntlm_account(name).await {
-                Some((account, hash)) if hash == *known => account,
-                _ => return Err("the account was removed or its password changed"),
-            },
-            Proof::Ticket { .. } => policy.users.principal_account(name).await.ok_or("the account was removed")?,
-        };
-        self.looked = Instant::now();
+        self.account = self.proof.look(&self.account, &mut self.looked, policy).await?;
         Ok(())
     }
 }

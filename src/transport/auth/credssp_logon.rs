@@ -10,30 +10,35 @@ use tracing::info;
 
 use crate::access::{self, Account, Principal};
 
-use super::connection::{Admitted, Outcome, decode};
-use super::credssp::{Acceptor, Channel, ChannelError, Concluded, CredSspRefusal, Proving, Record, Step};
+use super::connection::{Admitted, Outcome, Proof, decode, open};
+use super::credssp::{
+    Accepting, Acceptor, Admitting, Channel, ChannelError, Concluded, CredSspRefusal, Proving, Record, Step,
+};
+use super::kerberos::TicketFault;
 use super::negotiate::{Facts, NtlmFacts, Refusal};
-use super::ntlm::{NtHash, NtlmError};
+use super::ntlm::NtlmError;
 use super::policy::{AuthPolicy, CredSspPolicy};
 use super::scheme::Scheme;
-
-/// How long a logon counts before the account is looked at again.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 enum State {
     Anonymous,
     Handshaking(Acceptor, Instant),
     /// The inner logon was right, and the rest of the handshake is due.
-    LoggingOn(Acceptor, Instant, Arc<Account>, NtHash),
+    LoggingOn(Acceptor, Instant, Known),
     Established(Box<Established>),
 }
 
 struct Established {
-    /// The account as it was last looked at: another hash, or none, ends the logon.
-    account: Arc<Account>,
-    hash: NtHash,
+    /// The account as it was last looked at.
+    known: Known,
     looked: Instant,
     channel: Channel,
+}
+
+/// Whose logon it is, and what it stands on.
+struct Known {
+    account: Arc<Account>,
+    proof: Proof,
 }
 
 /// What is known of CredSSP on one connection.
@@ -57,7 +62,9 @@ impl CredSspLogon {
     pub(super) async fn step(&self, policy: &AuthPolicy, credentials: &[u8]) -> Outcome {
         let before = std::mem::replace(&mut *self.lock(), State::Anonymous);
         let (Some(credssp), Some(token)) = (&policy.credssp, decode(credentials)) else { return refused(None) };
-        let (step, begun, known) = match advance(before, credssp, &token, self.limit) {
+        let kerberos = policy.kerberos.is_some();
+        let ntlm = !kerberos || policy.users.anyone_may_use_ntlm().await;
+        let (step, begun, known) = match advance(before, credssp, &token, self.limit, (ntlm, kerberos)) {
             Ok(step) => step,
             Err((reason, known)) => {
                 if let Some(name) = known {
@@ -68,20 +75,26 @@ impl CredSspLogon {
                 return refused(None);
             }
         };
+        self.proceed(policy, step, begun, known).await
+    }
+
+    async fn proceed(&self, policy: &AuthPolicy, step: Step, begun: Instant, known: Option<Known>) -> Outcome {
         match (step, known) {
             (Step::Continue(answer, acceptor), None) => {
                 *self.lock() = State::Handshaking(acceptor, begun);
                 refused(Some(&answer))
             }
-            (Step::Continue(answer, acceptor), Some((account, hash))) => {
-                *self.lock() = State::LoggingOn(acceptor, begun, account, hash);
+            (Step::Continue(answer, acceptor), Some(known)) => {
+                *self.lock() = State::LoggingOn(acceptor, begun, known);
                 refused(Some(&answer))
             }
             (Step::Prove(proving), _) => self.prove(policy, *proving, begun).await,
-            (Step::Done(done), Some((account, hash))) => {
-                policy.users.right_proof(&account.name, self.source, access::Scheme::CredSsp);
-                let principal = self.principal(&account);
-                let logon = Established { account, hash, looked: Instant::now(), channel: done.channel };
+            (Step::Accept(accepting), _) => self.accept(policy, *accepting, begun).await,
+            (Step::Admit(admitting), _) => self.admit(policy, *admitting, begun).await,
+            (Step::Done(done), Some(known)) => {
+                policy.users.right_proof(&known.account.name, self.source, access::Scheme::CredSsp);
+                let principal = self.principal(&known.account);
+                let logon = Established { known, looked: Instant::now(), channel: done.channel };
                 *self.lock() = State::Established(Box::new(logon));
                 Outcome::Authenticated(Admitted { principal, handshake_ended: true, token: None })
             }
@@ -99,7 +112,7 @@ impl CredSspLogon {
         let account = users.ntlm_account(&name).await;
         match (proving.conclude(account.as_ref().map(|(_, hash)| hash)), account) {
             (Concluded::Continue(answer, acceptor), Some((account, hash))) => {
-                *self.lock() = State::LoggingOn(acceptor, begun, account, hash);
+                *self.lock() = State::LoggingOn(acceptor, begun, Known { account, proof: Proof::Hash(hash) });
                 refused(Some(&answer))
             }
             // Without an account no proof is right.
@@ -115,23 +128,79 @@ impl CredSspLogon {
         }
     }
 
+    /// Accepts the ticket of an inner logon. What is known of one that is refused is where it came from.
+    async fn accept(&self, policy: &AuthPolicy, accepting: Accepting, begun: Instant) -> Outcome {
+        let users = &policy.users;
+        let Some(kerberos) = &policy.kerberos else { return refused(None) };
+        if users.is_locked_out("", self.source, access::Scheme::CredSsp) {
+            return refused(None);
+        }
+        // The proof of the public key binds the logon to the inner connection.
+        let ticket = match open(kerberos, accepting.logon(), None).await {
+            Ok(ticket) => ticket,
+            Err(error) => {
+                let reason = error.to_string();
+                match error.fault {
+                    TicketFault::Malformed => info!(%reason, "Logon refused"),
+                    TicketFault::Wrong => users.failed("", self.source, access::Scheme::CredSsp, &reason).await,
+                    TicketFault::Unbound | TicketFault::Untimely(_) => {
+                        users.refused("", self.source, access::Scheme::CredSsp, &reason);
+                    }
+                }
+                return refused(accepting.refused().as_deref());
+            }
+        };
+        let principal = ticket.principal.clone();
+        match accepting.accepted(ticket) {
+            Ok(Step::Admit(admitting)) => self.admit(policy, *admitting, begun).await,
+            Ok(Step::Continue(answer, acceptor)) => {
+                *self.lock() = State::Handshaking(acceptor, begun);
+                refused(Some(&answer))
+            }
+            Ok(_) => refused(None),
+            Err(reason) => {
+                users.refused(&principal, self.source, access::Scheme::CredSsp, &reason.to_string());
+                refused(None)
+            }
+        }
+    }
+
+    /// Goes on with a good ticket, if there is an account of its owner.
+    async fn admit(&self, policy: &AuthPolicy, admitting: Admitting, begun: Instant) -> Outcome {
+        let users = &policy.users;
+        let principal = admitting.ticket().principal.clone();
+        let proof = Proof::of_ticket(admitting.ticket().lifetime);
+        let Some(account) = users.principal_account(&principal).await else {
+            let reason = "the ticket is good, but no user has this name";
+            users.refused(&principal, self.source, access::Scheme::CredSsp, reason);
+            return refused(None);
+        };
+        match admitting.conclude() {
+            Concluded::Continue(answer, acceptor) => {
+                *self.lock() = State::LoggingOn(acceptor, begun, Known { account, proof });
+                refused(Some(&answer))
+            }
+            Concluded::Refused(reason, told) => {
+                users.refused(&principal, self.source, access::Scheme::CredSsp, &reason.to_string());
+                refused(told.as_deref())
+            }
+        }
+    }
+
     /// A request without `Authorization`: whoever logged on before on this connection. `None` when nobody did.
     pub(super) async fn resume(&self, policy: &AuthPolicy) -> Option<Principal> {
         let before = std::mem::replace(&mut *self.lock(), State::Anonymous);
         let State::Established(mut logon) = before else { return None };
-        if logon.looked.elapsed() >= LOOK_EVERY {
-            match policy.users.ntlm_account(&logon.account.name).await {
-                // Role and scope are those of now.
-                Some((account, hash)) if hash == logon.hash => logon.account = account,
-                _ => {
-                    let (name, reason) = (&logon.account.name, "the account was removed or its password changed");
-                    policy.users.refused(name, self.source, access::Scheme::CredSsp, reason);
-                    return None;
-                }
+        let Established { known, looked, .. } = &mut *logon;
+        match known.proof.look(&known.account, looked, policy).await {
+            // Role and scope are those of now.
+            Ok(account) => known.account = account,
+            Err(reason) => {
+                policy.users.refused(&known.account.name, self.source, access::Scheme::CredSsp, reason);
+                return None;
             }
-            logon.looked = Instant::now();
         }
-        let principal = self.principal(&logon.account);
+        let principal = self.principal(&logon.known.account);
         *self.lock() = State::Established(logon);
         Some(principal)
     }
@@ -185,22 +254,23 @@ fn refused(token: Option<&[u8]>) -> Outcome {
     Outcome::Challenge(vec![challenge])
 }
 
-type Advanced = (Step, Instant, Option<(Arc<Account>, NtHash)>);
+type Advanced = (Step, Instant, Option<Known>);
 
-/// One step of the handshake; on an error the name of whoever had logged on inside. A record of TLS that begins a
+/// One step of the handshake, with the mechanisms that may be used; on an error the name of whoever had logged on inside. A record of TLS that begins a
 /// handshake begins a new one in any state.
 fn advance(
     before: State,
     policy: &CredSspPolicy,
     token: &[u8],
     limit: Duration,
+    (ntlm, kerberos): (bool, bool),
 ) -> Result<Advanced, (CredSspRefusal, Option<String>)> {
     let mut server_challenge = [0; 8];
     let random = SystemRandom::new().fill(&mut server_challenge);
     random.map_err(|ring::error::Unspecified| (CredSspRefusal::Negotiate(Refusal::NoRandom), None))?;
     let negotiate = &policy.negotiate;
-    let ntlm = Some(NtlmFacts { server_challenge, filetime: negotiate.filetime(), names: &negotiate.names });
-    let facts = Facts { ntlm, kerberos: false };
+    let facts = NtlmFacts { server_challenge, filetime: negotiate.filetime(), names: &negotiate.names };
+    let facts = Facts { ntlm: ntlm.then_some(facts), kerberos };
     let (acceptor, begun, known) = match before {
         _ if is_client_hello(token) => {
             let (config, key) = policy.identity.inner();
@@ -208,10 +278,10 @@ fn advance(
             (acceptor, Instant::now(), None)
         }
         State::Handshaking(acceptor, begun) => (acceptor, begun, None),
-        State::LoggingOn(acceptor, begun, account, hash) => (acceptor, begun, Some((account, hash))),
+        State::LoggingOn(acceptor, begun, known) => (acceptor, begun, Some(known)),
         State::Anonymous | State::Established(_) => return Err((CredSspRefusal::Message, None)),
     };
-    let name = known.as_ref().map(|(account, _)| account.name.to_string());
+    let name = known.as_ref().map(|known| known.account.name.to_string());
     if begun.elapsed() > limit {
         return Err((CredSspRefusal::TooLong, name));
     }

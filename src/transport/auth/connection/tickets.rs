@@ -1,7 +1,7 @@
 //! Logons with Kerberos: accepting a ticket, and finding out whose it is here.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tracing::info;
 
@@ -13,9 +13,6 @@ use super::super::policy::{AuthPolicy, ChannelBindingPolicy, KerberosPolicy};
 use super::super::scheme::Scheme;
 use super::{Confidentiality, ConnectionAuth, Outcome, Proof};
 use crate::transport::channel_binding::ChannelBinding;
-
-/// A ticket that says it lasts longer is looked at as one that lasts so long.
-const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 
 impl ConnectionAuth {
     /// Accepts a ticket. What is known of a ticket that is refused is where it came from.
@@ -79,13 +76,7 @@ impl ConnectionAuth {
             }
             _ => None,
         };
-        let (acceptor, token) = (Arc::clone(&policy.acceptor), logon.token().to_owned());
-        let accept = move || {
-            let data = binding.as_ref().map(ChannelBinding::application_data);
-            acceptor.accept(&token, data)
-        };
-        let stopping = || TicketError { fault: TicketFault::Malformed, reason: "the server is stopping".to_owned() };
-        tokio::task::spawn_blocking(accept).await.unwrap_or_else(|_| Err(stopping()))
+        open(policy, logon, binding).await
     }
 
     /// Admits the owner of a good ticket, if there is such an account.
@@ -95,8 +86,23 @@ impl ConnectionAuth {
             policy.users.refused(&ticket.principal, self.source, access::Scheme::Kerberos, reason);
             return Outcome::Challenge(vec![scheme.challenge()]);
         };
-        let until = Instant::now().checked_add(ticket.lifetime.min(LONGEST));
+        let proof = Proof::of_ticket(ticket.lifetime);
         let token = ticket.answer.map(|answer| scheme.token(&answer));
-        self.establish(policy, account, Proof::Ticket { until }, Some(ticket.security), token)
+        self.establish(policy, account, proof, Some(ticket.security), token)
     }
+}
+
+/// Opens a ticket on a thread that may block. With a binding, a client that sent another one is refused.
+pub(in crate::transport::auth) async fn open(
+    policy: &KerberosPolicy,
+    logon: &TicketLogon,
+    binding: Option<ChannelBinding>,
+) -> Result<Ticket, TicketError> {
+    let (acceptor, token) = (Arc::clone(&policy.acceptor), logon.token().to_owned());
+    let accept = move || {
+        let data = binding.as_ref().map(ChannelBinding::application_data);
+        acceptor.accept(&token, data)
+    };
+    let stopping = || TicketError { fault: TicketFault::Malformed, reason: "the server is stopping".to_owned() };
+    tokio::task::spawn_blocking(accept).await.unwrap_or_else(|_| Err(stopping()))
 }

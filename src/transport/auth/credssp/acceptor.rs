@@ -7,7 +7,8 @@ use rustls::ServerConfig;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::transport::auth::negotiate::{self, Facts, Handshake, Logon, Refusal};
+use crate::transport::auth::kerberos::Ticket;
+use crate::transport::auth::negotiate::{self, Facts, Handshake, Logon, Refusal, TicketLogon};
 use crate::transport::auth::ntlm::{BindingCheck, NtHash, NtlmError};
 use crate::transport::auth::security::{MessageSecurity, SealError};
 
@@ -65,6 +66,10 @@ pub(in crate::transport::auth) enum Step {
     Continue(Vec<u8>, Acceptor),
     /// The proof of the inner logon has to be compared.
     Prove(Box<Proving>),
+    /// The ticket of the inner logon has to be accepted.
+    Accept(Box<Accepting>),
+    /// The ticket of the inner logon was good, and whose it is has to be found out.
+    Admit(Box<Admitting>),
     /// The handshake is over.
     Done(Box<Done>),
 }
@@ -144,7 +149,7 @@ impl Acceptor {
     }
 
     fn negotiate(
-        mut self,
+        self,
         handshake: Option<Handshake>,
         request: &TsRequest<'_>,
         facts: &Facts<'_>,
@@ -154,20 +159,57 @@ impl Acceptor {
             Some(handshake) => handshake.step(token, facts)?,
             None => negotiate::begin(token, facts)?,
         };
+        let beside = Beside {
+            version: request.version,
+            key_proof: request.key_proof.map(<[u8]>::to_owned),
+            nonce: request.nonce.map(<[u8]>::to_owned),
+        };
+        self.proceed(step, beside)
+    }
+
+    /// Goes on with what became of a token of Negotiate.
+    fn proceed(mut self, step: negotiate::Step, beside: Beside) -> Result<Step, CredSspRefusal> {
         match step {
-            negotiate::Step::Continue(answer, handshake) if request.key_proof.is_none() => {
+            negotiate::Step::Continue(answer, handshake) if beside.key_proof.is_none() => {
                 self.stage = Stage::Negotiating(handshake);
                 self.answer(&TsRequest { token: Some(&answer), ..TsRequest::default() })
             }
-            // Kerberos is not offered inside.
-            negotiate::Step::Continue(..) | negotiate::Step::Accept(_) | negotiate::Step::Done(_) => {
-                Err(CredSspRefusal::Message)
+            // The key is proved by whoever has logged on.
+            negotiate::Step::Continue(..) => Err(CredSspRefusal::Message),
+            negotiate::Step::Prove(logon) => Ok(Step::Prove(Box::new(Proving { acceptor: self, logon, beside }))),
+            negotiate::Step::Accept(logon) => Ok(Step::Accept(Box::new(Accepting { acceptor: self, logon, beside }))),
+            negotiate::Step::Done(ticket) => Ok(Step::Admit(Box::new(Admitting { acceptor: self, ticket, beside }))),
+        }
+    }
+
+    /// The inner logon was right: proves the key if that came with it, and gives the answer.
+    fn logged_on(
+        &mut self,
+        security: Option<Box<dyn MessageSecurity>>,
+        account: String,
+        token: Option<&[u8]>,
+        beside: &Beside,
+    ) -> Result<Vec<u8>, CredSspRefusal> {
+        let security = security.filter(|security| security.can_seal()).ok_or(CredSspRefusal::NoSealing)?;
+        let mut logged_on = LoggedOn { security, account, proved: beside.key_proof.is_some() };
+        let answer = match &beside.key_proof {
+            Some(proof) => {
+                let (version, nonce) = (beside.version, beside.nonce.as_deref());
+                Some(self.prove_key(logged_on.security.as_mut(), proof, version, nonce)?)
             }
-            negotiate::Step::Prove(logon) => {
-                let key_proof = request.key_proof.map(<[u8]>::to_owned);
-                let nonce = request.nonce.map(<[u8]>::to_owned);
-                let version = request.version;
-                Ok(Step::Prove(Box::new(Proving { acceptor: self, logon, version, key_proof, nonce })))
+            None => None,
+        };
+        self.stage = Stage::LoggedOn(Box::new(logged_on));
+        Ok(self.write(&TsRequest { token, key_proof: answer.as_deref(), ..TsRequest::default() })?)
+    }
+
+    /// What becomes of an inner logon: a client of a version with error codes is told why it was refused.
+    fn concluded(mut self, answer: Result<Vec<u8>, CredSspRefusal>, version: u32) -> Concluded {
+        match answer {
+            Ok(answer) => Concluded::Continue(answer, self),
+            Err(reason) => {
+                let told = matches!(version, 3 | 4 | 6..).then(|| self.tell(&reason)).flatten();
+                Concluded::Refused(reason, told)
             }
         }
     }
@@ -187,7 +229,7 @@ impl Acceptor {
         let sealed = request.credentials.ok_or(CredSspRefusal::Message)?;
         let clear = unseal(logged_on.security.as_mut(), sealed)?;
         let user = user_of_credentials(&clear).ok_or(CredSspRefusal::Credentials)?;
-        if account_of(&user).to_lowercase() != logged_on.account.to_lowercase() {
+        if account_of(&user).to_lowercase() != account_of(&logged_on.account).to_lowercase() {
             return Err(CredSspRefusal::Credentials);
         }
         Ok(Step::Done(Box::new(Done { channel: self.channel })))
@@ -239,13 +281,18 @@ impl Acceptor {
     }
 }
 
+/// What came with the token of an inner logon.
+struct Beside {
+    version: u32,
+    key_proof: Option<Vec<u8>>,
+    nonce: Option<Vec<u8>>,
+}
+
 /// An inner logon whose proof has to be compared.
 pub(in crate::transport::auth) struct Proving {
     acceptor: Acceptor,
     logon: Logon,
-    version: u32,
-    key_proof: Option<Vec<u8>>,
-    nonce: Option<Vec<u8>>,
+    beside: Beside,
 }
 
 /// What became of an inner logon.
@@ -264,32 +311,62 @@ impl Proving {
 
     /// Compares the proof with the hash of the account, which is `None` when there is no such account.
     pub(in crate::transport::auth) fn conclude(self, hash: Option<&NtHash>) -> Concluded {
-        let Self { mut acceptor, logon, version, key_proof, nonce } = self;
+        let Self { mut acceptor, logon, beside } = self;
         let account = logon.account().to_owned();
-        let work = || {
-            // The proof of the public key binds the logon to the inner connection.
-            let accepted = logon.conclude(hash, BindingCheck::Ignored)?;
-            let security = accepted.security.filter(|security| security.can_seal()).ok_or(CredSspRefusal::NoSealing)?;
-            let mut logged_on = LoggedOn { security, account, proved: key_proof.is_some() };
-            let answer = match &key_proof {
-                Some(proof) => {
-                    Some(acceptor.prove_key(logged_on.security.as_mut(), proof, version, nonce.as_deref())?)
-                }
-                None => None,
-            };
-            acceptor.stage = Stage::LoggedOn(Box::new(logged_on));
-            let answer =
-                TsRequest { token: accepted.token.as_deref(), key_proof: answer.as_deref(), ..TsRequest::default() };
-            Ok(acceptor.write(&answer)?)
-        };
-        let concluded: Result<Vec<u8>, CredSspRefusal> = work();
-        match concluded {
-            Ok(answer) => Concluded::Continue(answer, acceptor),
-            Err(reason) => {
-                let told = matches!(version, 3 | 4 | 6..).then(|| acceptor.tell(&reason)).flatten();
-                Concluded::Refused(reason, told)
-            }
-        }
+        // The proof of the public key binds the logon to the inner connection.
+        let accepted = logon.conclude(hash, BindingCheck::Ignored).map_err(CredSspRefusal::from);
+        let answer = accepted
+            .and_then(|accepted| acceptor.logged_on(accepted.security, account, accepted.token.as_deref(), &beside));
+        acceptor.concluded(answer, beside.version)
+    }
+}
+
+/// An inner logon whose ticket has to be accepted.
+pub(in crate::transport::auth) struct Accepting {
+    acceptor: Acceptor,
+    logon: TicketLogon,
+    beside: Beside,
+}
+
+impl Accepting {
+    /// The ticket and what is around it.
+    pub(in crate::transport::auth) const fn logon(&self) -> &TicketLogon {
+        &self.logon
+    }
+
+    /// Goes on with a ticket that was accepted.
+    pub(in crate::transport::auth) fn accepted(self, ticket: Ticket) -> Result<Step, CredSspRefusal> {
+        let step = self.logon.conclude(ticket)?;
+        self.acceptor.proceed(step, self.beside)
+    }
+
+    /// The ticket was refused; what the client is told, if anything.
+    pub(in crate::transport::auth) fn refused(self) -> Option<Vec<u8>> {
+        let mut acceptor = self.acceptor;
+        let reason = CredSspRefusal::Negotiate(Refusal::Token);
+        matches!(self.beside.version, 3 | 4 | 6..).then(|| acceptor.tell(&reason)).flatten()
+    }
+}
+
+/// An inner logon by a ticket that was good.
+pub(in crate::transport::auth) struct Admitting {
+    acceptor: Acceptor,
+    ticket: Ticket,
+    beside: Beside,
+}
+
+impl Admitting {
+    /// Whose the ticket is, and how long it lasts.
+    pub(in crate::transport::auth) const fn ticket(&self) -> &Ticket {
+        &self.ticket
+    }
+
+    /// Goes on; there is an account of the principal.
+    pub(in crate::transport::auth) fn conclude(self) -> Concluded {
+        let Self { mut acceptor, ticket, beside } = self;
+        let Ticket { principal, answer, security, .. } = ticket;
+        let answer = acceptor.logged_on(Some(security), principal, answer.as_deref(), &beside);
+        acceptor.concluded(answer, beside.version)
     }
 }
 
@@ -311,7 +388,8 @@ fn account_of(user: &str) -> &str {
     user.split_once('@').map_or(user, |(user, _)| user)
 }
 
-/// Signature and then data, as `GSS_Wrap` puts them together.
+/// Signature and then data, as `GSS_Wrap` puts them together. That of Kerberos has a longer header, which it finds by
+/// itself.
 fn unseal(security: &mut dyn MessageSecurity, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, CredSspRefusal> {
     let (signature, data) = sealed.split_at_checked(SIGNATURE_BYTES).ok_or(CredSspRefusal::Message)?;
     Ok(Zeroizing::new(security.unseal(signature, data.to_vec())?))

@@ -10,6 +10,6 @@ mod acceptor;
 mod channel;
 mod message;
 
-pub(super) use acceptor::{Acceptor, Concluded, CredSspRefusal, Proving, Step};
+pub(super) use acceptor::{Accepting, Acceptor, Admitting, Concluded, CredSspRefusal, Proving, Step};
 pub(in crate::transport) use channel::{Channel, ChannelError, Record};
 pub(super) use message::{TsRequest, user_of_credentials};
