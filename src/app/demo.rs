@@ -25,7 +25,7 @@ use super::demo_guest::{self, qemu_is_installed};
 use super::demo_power::{self, StartedMachine};
 use super::error::AppError;
 use super::kerberos::enter_environment;
-use super::run::Signals;
+use super::run::{Signals, keep_memory_private};
 use super::sources::RandomIds;
 
 /// The length of a machine's disk.
@@ -114,6 +114,7 @@ impl Demo {
         prepare(&data_dir, options.qemu && qemu_is_installed())?;
         let mut config = Config::load(&data_dir.join("wsnapd.toml"))?;
         enter_environment(&config)?;
+        keep_memory_private()?;
         admit(&config.users_file, &options.user, &password)?;
         config.listeners = vec![
             ListenerConfig { address: options.http, protocol: Protocol::Http },

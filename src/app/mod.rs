@@ -27,5 +27,5 @@ pub use demo_power::StartedMachine;
 pub use error::AppError;
 pub use host::{host_name, reachable_names};
 pub use kerberos::enter_environment;
-pub use run::{Signals, init_logging, runtime};
+pub use run::{Signals, init_logging, keep_memory_private, runtime};
 pub use sources::{RandomIds, SystemClock};

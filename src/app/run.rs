@@ -33,6 +33,16 @@ pub fn runtime() -> Result<Runtime, AppError> {
         .map_err(AppError::System)
 }
 
+/// Keeps hashes, keys and passwords out of core dumps, and other users' programs out of this memory. Programs that are
+/// started from here are not concerned.
+///
+/// # Errors
+/// When the system refuses.
+pub fn keep_memory_private() -> Result<(), AppError> {
+    let nowhere = rustix::process::DumpableBehavior::NotDumpable;
+    rustix::process::set_dumpable_behavior(nowhere).map_err(|error| AppError::System(error.into()))
+}
+
 /// Starts logging to standard error. A filter that cannot be read is taken as `info`; the
 /// configuration has checked its own.
 pub fn init_logging(filter: &str) {
@@ -166,5 +176,17 @@ fn chain(error: &dyn std::error::Error) -> String {
 fn notify_systemd(state: sd_notify::NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         warn!(%error, "systemd cannot be told");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memory_of_the_program_is_dumped_nowhere() {
+        keep_memory_private().unwrap();
+        let now = rustix::process::dumpable_behavior().unwrap();
+        assert_eq!(now, rustix::process::DumpableBehavior::NotDumpable);
     }
 }

@@ -120,8 +120,7 @@ impl<H: EnvelopeHandler> Connection<H> {
         let limit = self.shared.limits.max_envelope_bytes;
         match form {
             Form::Clear(_) => limit,
-            Form::Sealed(_) => limit.saturating_add(sealing::MAX_OVERHEAD),
-            Form::SealedByTls => limit.saturating_add(sealing_tls::overhead(limit)),
+            Form::Sealed(_) | Form::SealedByTls => limit.saturating_add(sealing::overhead(limit)),
         }
     }
 
@@ -196,13 +195,18 @@ impl<H: EnvelopeHandler> Connection<H> {
             info!("Sealed message cannot be taken apart");
             return self.close(StatusCode::BAD_REQUEST);
         };
-        let data = match self.auth.unseal(&self.shared.auth, principal, message.header, message.data.to_vec()) {
-            Ok(data) => data,
-            Err(error) => {
-                info!(%error, "Message not unsealed");
-                return self.close(StatusCode::BAD_REQUEST);
+        let mut data = Vec::new();
+        for piece in &message.pieces {
+            match self.auth.unseal(&self.shared.auth, principal, piece.header, piece.data.to_vec()) {
+                // Mostly it is the only one.
+                Ok(clear) if data.is_empty() => data = clear,
+                Ok(clear) => data.extend_from_slice(&clear),
+                Err(error) => {
+                    info!(%error, "Message not unsealed");
+                    return self.close(StatusCode::BAD_REQUEST);
+                }
             }
-        };
+        }
         let (outbound, encoding) = self.converse(principal, message.charset, &data).await;
         let status = reply::envelope_status(&outbound);
         let mut data = charset::encode(outbound.body, encoding).to_vec();

@@ -1,4 +1,5 @@
-//! `multipart/encrypted` around a sealed envelope (`[MS-WSMV]` 2.2.9.1, `authentication.md` §7).
+//! `multipart/encrypted` around a sealed envelope, and `multipart/x-multi-encrypted` around one that was sealed piece
+//! by piece (`[MS-WSMV]` 2.2.9.1, `authentication.md` §7).
 //!
 //! Pure: it takes the parts apart and puts them together; the security context does the sealing. The
 //! closing boundary is never searched for, because sealed bytes may hold anything: the lengths say
@@ -45,15 +46,29 @@ const MAX_HEADER: usize = 1024;
 /// The longest line of a part's head.
 const MAX_LINE: usize = 512;
 /// Lines in the head of a part.
-pub(super) const MAX_LINES: usize = 8;
-/// What the parts may add to the envelope.
-pub(super) const MAX_OVERHEAD: usize = 4096;
+const MAX_LINES: usize = 8;
+/// The media types of sealed messages: in one piece, and in several.
+pub(super) const MEDIA_TYPES: [&str; 2] = ["multipart/encrypted", "multipart/x-multi-encrypted"];
+/// What a piece adds to its clear text, with room to spare.
+const PIECE_OVERHEAD: usize = 1024;
+
+/// What the parts may add to an envelope of this many bytes, which comes in pieces of 16 KiB at least.
+pub(super) const fn overhead(envelope: usize) -> usize {
+    (envelope / (16 * 1024) + 4) * PIECE_OVERHEAD
+}
 
 /// A sealed message, taken apart.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct SealedMessage<'a> {
     /// What the envelope is encoded in.
     pub(super) charset: DeclaredCharset,
+    /// At least one.
+    pub(super) pieces: Vec<SealedPiece<'a>>,
+}
+
+/// What was sealed at once.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct SealedPiece<'a> {
     /// What the context needs to check the data.
     pub(super) header: &'a [u8],
     pub(super) data: &'a [u8],
@@ -65,7 +80,7 @@ pub(super) fn announced_by(content_type: &str) -> Option<Label> {
     let media_type = parts.next().unwrap_or_default();
     let protocol =
         parts.filter_map(|part| part.split_once('=')).find(|(name, _)| name.trim().eq_ignore_ascii_case("protocol"));
-    media_type.trim().eq_ignore_ascii_case("multipart/encrypted").then_some(())?;
+    MEDIA_TYPES.iter().any(|known| media_type.trim().eq_ignore_ascii_case(known)).then_some(())?;
     let protocol = protocol?.1.trim().trim_matches('"');
     Label::ALL.into_iter().find(|label| protocol.eq_ignore_ascii_case(label.protocol()))
 }
@@ -73,21 +88,43 @@ pub(super) fn announced_by(content_type: &str) -> Option<Label> {
 /// Takes a message apart of which the envelope has at most `limit` bytes.
 pub(super) fn parse(body: &[u8], label: Label, limit: usize) -> Option<SealedMessage<'_>> {
     let mut rest = Lines(body);
+    let (mut pieces, mut total, mut declared) = (Vec::with_capacity(1), 0_usize, None);
     is_boundary(rest.next()?).then_some(())?;
+    loop {
+        let (charset, length) = piece_head(&mut rest, label.protocol())?;
+        total = total.checked_add(length).filter(|total| *total <= limit)?;
+        if declared.replace(charset).is_some_and(|before| before != charset) {
+            return None;
+        }
+        let (piece, after) = piece(rest.0, length)?;
+        pieces.push(piece);
+        // winrm-rs 1.1 ends the line before the closing boundary.
+        let after = after.strip_prefix(b"\r\n").unwrap_or(after);
+        let end = after.strip_suffix(b"\r\n").unwrap_or(after);
+        if end.strip_suffix(b"--").is_some_and(is_boundary) {
+            return Some(SealedMessage { charset, pieces });
+        }
+        rest = Lines(after);
+        is_boundary(rest.next()?).then_some(())?;
+    }
+}
+
+/// The lines from behind the first boundary of a piece to its bytes: its character set, and the length of its clear
+/// text.
+pub(super) fn piece_head(rest: &mut Lines<'_>, protocol: &str) -> Option<(DeclaredCharset, usize)> {
     let (mut of_protocol, mut original) = (false, None);
     for _ in 0..=MAX_LINES {
         let line = rest.next()?;
         if is_boundary(line) {
-            let (charset, length) = original.filter(|(_, length)| of_protocol && *length <= limit)?;
             // `Content-Type: application/octet-stream`, and then the bytes without an empty line.
             rest.next()?;
-            return sealed(rest.0, charset, length);
+            return original.filter(|_| of_protocol);
         }
         // Ruby and omicli write no TAB before the line.
         let (name, value) = std::str::from_utf8(line).ok()?.split_once(':')?;
         match name.trim() {
             name if name.eq_ignore_ascii_case("Content-Type") => {
-                of_protocol = value.trim().eq_ignore_ascii_case(label.protocol());
+                of_protocol = value.trim().eq_ignore_ascii_case(protocol);
             }
             name if name.eq_ignore_ascii_case("OriginalContent") => original = Some(original_content(value)?),
             _ => {}
@@ -97,7 +134,7 @@ pub(super) fn parse(body: &[u8], label: Label, limit: usize) -> Option<SealedMes
 }
 
 /// `type=application/soap+xml;charset=UTF-8;Length=1234`
-pub(super) fn original_content(value: &str) -> Option<(DeclaredCharset, usize)> {
+fn original_content(value: &str) -> Option<(DeclaredCharset, usize)> {
     let charset = media_type::parse(value.trim().strip_prefix("type=")?).ok()?;
     let (_, length) = value
         .split(';')
@@ -108,16 +145,14 @@ pub(super) fn original_content(value: &str) -> Option<(DeclaredCharset, usize)> 
     Some((charset, length.parse().ok()?))
 }
 
-fn sealed(bytes: &[u8], charset: DeclaredCharset, length: usize) -> Option<SealedMessage<'_>> {
+/// A piece with a clear text of this length, and what is behind it.
+fn piece(bytes: &[u8], length: usize) -> Option<(SealedPiece<'_>, &[u8])> {
     let (header_length, rest) = bytes.split_first_chunk::<4>()?;
     let header_length = usize::try_from(u32::from_le_bytes(*header_length)).ok()?;
     (header_length <= MAX_HEADER).then_some(())?;
     let (header, rest) = rest.split_at_checked(header_length)?;
     let (data, rest) = rest.split_at_checked(length)?;
-    // winrm-rs 1.1 ends the line before the closing boundary.
-    let rest = rest.strip_prefix(b"\r\n").unwrap_or(rest);
-    let rest = rest.strip_suffix(b"\r\n").unwrap_or(rest);
-    is_boundary(rest.strip_suffix(b"--")?).then_some(SealedMessage { charset, header, data })
+    Some((SealedPiece { header, data }, rest))
 }
 
 /// Some peers write a blank after the two hyphens.
@@ -178,8 +213,9 @@ mod tests {
         let whole = write(Label::Spnego, Encoding::Utf8, &[b'S'; 16], DATA);
         let text = change(std::str::from_utf8(&whole).unwrap());
         parse(text.as_bytes(), Label::Spnego, DATA.len()).map(|message| {
-            assert_eq!((message.header, message.charset), (&[b'S'; 16][..], DeclaredCharset::Utf8));
-            message.data.to_vec()
+            let [SealedPiece { header, data }] = message.pieces[..] else { panic!("one piece") };
+            assert_eq!((header, message.charset), (&[b'S'; 16][..], DeclaredCharset::Utf8));
+            data.to_vec()
         })
     }
 
@@ -221,11 +257,37 @@ mod tests {
     }
 
     #[test]
+    fn a_message_may_come_in_pieces() {
+        let piece = |text: &[u8]| {
+            let whole = write(Label::Kerberos, Encoding::Utf8, &[b'S'; 60], text);
+            whole.strip_suffix(b"--Encrypted Boundary--\r\n").unwrap().to_vec()
+        };
+        let end = b"--Encrypted Boundary--\r\n";
+        let whole = [piece(b"one"), piece(DATA), piece(b""), end.to_vec()].concat();
+        let message = parse(&whole, Label::Kerberos, 3 + DATA.len()).unwrap();
+        let pieces: Vec<&[u8]> = message.pieces.iter().map(|piece| piece.data).collect();
+        assert_eq!(pieces, [&b"one"[..], DATA, b""]);
+        assert!(message.pieces.iter().all(|piece| piece.header == [b'S'; 60]));
+        assert_eq!(parse(&whole, Label::Kerberos, 2 + DATA.len()), None, "all of them together count");
+        let utf16 = write(Label::Kerberos, Encoding::Utf16, &[b'S'; 60], b"two");
+        for (wrong, why) in [
+            ([piece(b"one"), utf16].concat(), "another character set"),
+            ([piece(b"one"), write(Label::Spnego, Encoding::Utf8, b"", b"x")].concat(), "another protocol"),
+            ([piece(b"one"), piece(b"two")].concat(), "no end"),
+            (end.to_vec(), "nothing"),
+        ] {
+            assert_eq!(parse(&wrong, Label::Kerberos, 100), None, "{why}");
+        }
+    }
+
+    #[test]
     fn the_content_type_names_the_label() {
         for label in Label::ALL {
             assert_eq!(announced_by(label.content_type()), Some(label));
             assert_eq!(announced_by(&label.content_type().replace(';', "; ")), Some(label));
             assert!(label.content_type().contains(label.protocol()));
+            assert_eq!(announced_by(&label.content_type().replace("/encrypted", "/x-multi-encrypted")), Some(label));
+            assert_eq!(announced_by(&label.content_type().replace("/encrypted", "/encrypted2")), None);
         }
         assert_eq!(announced_by(&Label::Spnego.content_type().replace("SPNEGO", "CredSSP")), None);
         assert_eq!(announced_by("multipart/encrypted"), None);
@@ -248,7 +310,8 @@ mod tests {
             header in proptest::collection::vec(any::<u8>(), 0..=MAX_HEADER),
         ) {
             let body = write(Label::Kerberos, Encoding::Utf16, &header, &data);
-            let expected = SealedMessage { charset: DeclaredCharset::Utf16, header: &header, data: &data };
+            let pieces = vec![SealedPiece { header: &header, data: &data }];
+            let expected = SealedMessage { charset: DeclaredCharset::Utf16, pieces };
             prop_assert_eq!(parse(&body, Label::Kerberos, 300), Some(expected));
         }
     }

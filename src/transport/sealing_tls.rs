@@ -8,7 +8,7 @@ use crate::wsman::Encoding;
 
 use super::auth::Record;
 use super::media_type::DeclaredCharset;
-use super::sealing::{Lines, MAX_LINES, is_boundary, original_content};
+use super::sealing::{Lines, MEDIA_TYPES, is_boundary, piece_head};
 
 /// The label of messages sealed by CredSSP.
 const PROTOCOL: &str = "application/HTTP-CredSSP-session-encrypted";
@@ -21,14 +21,6 @@ pub(super) const SEVERAL: &str = "multipart/x-multi-encrypted;protocol=\"applica
 const MAX_HEADER: u32 = 1024;
 /// The head of a record: its type, the version, and the length of the rest.
 const RECORD_HEAD: usize = 5;
-/// What a part adds to its clear text, with room to spare.
-const PART_OVERHEAD: usize = 1024;
-
-/// What the parts may add to an envelope of this many bytes.
-pub(super) const fn overhead(envelope: usize) -> usize {
-    (envelope / (16 * 1024) + 4) * PART_OVERHEAD
-}
-
 /// A sealed message, taken apart.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TlsMessage {
@@ -43,7 +35,7 @@ pub(super) fn announced_by(content_type: &str) -> bool {
     let media_type = parts.next().unwrap_or_default().trim();
     let protocol =
         parts.filter_map(|part| part.split_once('=')).find(|(name, _)| name.trim().eq_ignore_ascii_case("protocol"));
-    ["multipart/encrypted", "multipart/x-multi-encrypted"].iter().any(|known| media_type.eq_ignore_ascii_case(known))
+    MEDIA_TYPES.iter().any(|known| media_type.eq_ignore_ascii_case(known))
         && protocol.is_some_and(|(_, value)| value.trim().trim_matches('"').eq_ignore_ascii_case(PROTOCOL))
 }
 
@@ -53,7 +45,7 @@ pub(super) fn parse(body: &[u8], limit: usize) -> Option<TlsMessage> {
     let (mut parts, mut total, mut declared) = (Vec::new(), 0_usize, None);
     is_boundary(rest.next()?).then_some(())?;
     loop {
-        let (charset, clear) = part_head(&mut rest)?;
+        let (charset, clear) = piece_head(&mut rest, PROTOCOL)?;
         total = total.checked_add(clear).filter(|total| *total <= limit)?;
         if declared.replace(charset).is_some_and(|before| before != charset) {
             return None;
@@ -70,28 +62,6 @@ pub(super) fn parse(body: &[u8], limit: usize) -> Option<TlsMessage> {
         rest = Lines(after);
         is_boundary(rest.next()?).then_some(())?;
     }
-}
-
-/// The lines from behind the first boundary of a part to its bytes.
-fn part_head(rest: &mut Lines<'_>) -> Option<(DeclaredCharset, usize)> {
-    let (mut of_protocol, mut original) = (false, None);
-    for _ in 0..=MAX_LINES {
-        let line = rest.next()?;
-        if is_boundary(line) {
-            // `Content-Type: application/octet-stream`, and then the bytes without an empty line.
-            rest.next()?;
-            return original.filter(|_| of_protocol);
-        }
-        let (name, value) = std::str::from_utf8(line).ok()?.split_once(':')?;
-        match name.trim() {
-            name if name.eq_ignore_ascii_case("Content-Type") => {
-                of_protocol = value.trim().eq_ignore_ascii_case(PROTOCOL);
-            }
-            name if name.eq_ignore_ascii_case("OriginalContent") => original = Some(original_content(value)?),
-            _ => {}
-        }
-    }
-    None
 }
 
 /// The TLS records at the beginning, at least one, and what is behind them.

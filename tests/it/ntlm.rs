@@ -122,6 +122,17 @@ impl Client {
 
     /// A request with a sealed body.
     fn seal(&mut self, text: &str) -> Vec<u8> {
+        request(SEALED, [&self.piece(text)[..], b"--Encrypted Boundary--\r\n"].concat())
+    }
+
+    /// A message in pieces, each sealed by itself.
+    fn seal_in_pieces(&mut self, pieces: &[&str]) -> Vec<u8> {
+        let mut body: Vec<u8> = pieces.iter().flat_map(|text| self.piece(text)).collect();
+        body.extend_from_slice(b"--Encrypted Boundary--\r\n");
+        request(&SEALED.replace("multipart/encrypted", "multipart/x-multi-encrypted"), body)
+    }
+
+    fn piece(&mut self, text: &str) -> Vec<u8> {
         let mut data = text.as_bytes().to_vec();
         let signature = self.to_server.signature(text.as_bytes(), |cipher| cipher.apply_keystream(&mut data));
         let head = format!(
@@ -130,8 +141,7 @@ impl Client {
              \tContent-Type: application/octet-stream\r\n\x10\0\0\0",
             data.len()
         );
-        let body = [head.as_bytes(), &signature, &data, b"--Encrypted Boundary--\r\n"].concat();
-        request(SEALED, body)
+        [head.as_bytes(), &signature, &data].concat()
     }
 
     /// The text of a sealed answer.
@@ -232,6 +242,27 @@ async fn sealed_messages_go_over_plain_http() {
     let answer = wire.ask(&client.seal("<again/>")).await;
     assert_eq!(client.unseal(&answer), "Admin Utf8 <again/>");
     assert_eq!(server.handler.calls.load(Ordering::SeqCst), calls + 1, "clear text reached nobody");
+}
+
+#[tokio::test]
+async fn a_message_may_come_in_pieces_that_are_sealed_one_by_one() {
+    let server = strict();
+    let mut wire = server.connect().await;
+    let (_, mut client) = log_on(&mut wire, None).await;
+    let long = "x".repeat(300_000);
+    let pieces: Vec<&str> = (0..long.len()).step_by(16_384).map(|at| &long[at..long.len().min(at + 16_384)]).collect();
+    for pieces in [&["<a/>"][..], &["<", "a", "/>"], &["", "<a/>"], &pieces] {
+        let answer = wire.ask(&client.seal_in_pieces(pieces)).await;
+        assert_eq!((answer.status, client.unseal(&answer)), (200, format!("Admin Utf8 {}", pieces.concat())));
+    }
+    // Out of their order.
+    let message = client.seal_in_pieces(&["<a/>", "<b/>"]);
+    let text: Vec<usize> =
+        message.windows(20).enumerate().filter(|(_, it)| *it == b"--Encrypted Boundary").map(|(at, _)| at).collect();
+    let (first, second, end) = (text[0], text[2], text[4]);
+    let turned = [&message[..first], &message[second..end], &message[first..second], &message[end..]].concat();
+    let answer = wire.ask(&turned).await;
+    assert_eq!((answer.status, answer.closes()), (400, true));
 }
 
 #[tokio::test]

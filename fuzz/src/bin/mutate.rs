@@ -2,6 +2,10 @@
 //!
 //! `cargo run -p wsnapd-fuzz --bin mutate -- ORACLE SECONDS FILE…` prints the first input on which the oracle
 //! panics, and exits with 1.
+//!
+//! With the feature `kerberos` the oracle of this name puts tickets to MIT Kerberos, which wants a keytab:
+//! `KRB5_CONFIG=fixtures/kerberos/krb5.conf KRB5_KTNAME=FILE:fixtures/kerberos/keytab KRB5RCACHENAME=none:`. Half of
+//! the saved tokens are encrypted with its keys, so they are read to the end and refused for their time.
 
 use std::panic;
 use std::process::ExitCode;
@@ -174,6 +178,11 @@ fn main() -> ExitCode {
         eprintln!("no oracle is called {name}");
         return ExitCode::FAILURE;
     };
+    #[cfg(feature = "kerberos")]
+    if name == "kerberos" && !oracles::has_keytab() {
+        eprintln!("the library finds no keytab: set KRB5_KTNAME");
+        return ExitCode::FAILURE;
+    }
     let read = |file: &String| match oracle {
         Oracle::Text(_) => std::fs::read_to_string(file).ok().map(|text| text.chars().collect()),
         Oracle::Bytes(_) => std::fs::read(file).ok().map(|bytes| bytes.into_iter().map(char::from).collect()),

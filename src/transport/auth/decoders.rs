@@ -5,8 +5,11 @@
 
 use super::certificate::CertificateNames;
 use super::credssp::{TsRequest, user_of_credentials};
+use super::kerberos::{TicketAcceptor, error_token};
+use super::negotiate::{self, Facts, NtlmFacts, Step};
 use super::ntlm::{BindingCheck, Challenge, ServerNames};
 use super::spnego::{NegTokenInit, NegTokenResp};
+use crate::time::Timestamp;
 
 /// A `TSRequest` of CredSSP, and the credentials that it hands over. `None` when it is written as something else
 /// than was read, which is a mistake here.
@@ -41,7 +44,36 @@ pub fn ntlm(bytes: &[u8]) -> bool {
 /// The first token of Kerberos, as far as it is read here to answer one that comes at the wrong time.
 #[must_use]
 pub fn kerberos(bytes: &[u8]) -> bool {
-    super::kerberos::error_token(bytes, 37, crate::time::Timestamp::default()).is_some()
+    error_token(bytes, 37, Timestamp::default()).is_some()
+}
+
+/// A token of Negotiate, and the same bytes as each further one, until the handshake ends; `acceptor` is asked about
+/// tickets. Says whether a ticket was accepted and nothing was left to be said.
+#[must_use]
+pub fn tickets(bytes: &[u8], acceptor: &dyn TicketAcceptor) -> bool {
+    let names = ServerNames::of("host.example.test");
+    let ntlm = Some(NtlmFacts { server_challenge: [7; 8], filetime: 0, names: &names });
+    let facts = Facts { ntlm, kerberos: true };
+    let mut step = negotiate::begin(bytes, &facts);
+    loop {
+        step = match step {
+            // A handshake counts its tokens, so this ends.
+            Ok(Step::Continue(_, handshake)) => handshake.step(bytes, &facts),
+            Ok(Step::Accept(logon)) => match acceptor.accept(logon.token(), None) {
+                Ok(ticket) => logon.conclude(ticket),
+                Err(_) => {
+                    let told = error_token(logon.token(), 37, Timestamp::default());
+                    return told.is_some_and(|error| logon.refusal(error).is_empty());
+                }
+            },
+            Ok(Step::Done(mut ticket)) => {
+                let (header, data) = bytes.split_at(bytes.len().min(60));
+                return ticket.security.unseal(header, data.to_vec()).is_ok()
+                    || ticket.answer.is_none_or(|it| !it.is_empty());
+            }
+            Ok(Step::Prove(_)) | Err(_) => return false,
+        };
+    }
 }
 
 /// The names in a certificate.

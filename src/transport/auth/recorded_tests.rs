@@ -57,7 +57,7 @@ fn the_logons_of_clients_are_accepted_and_their_messages_unsealed() {
         if SEALING.contains(&client) {
             let context = accepted.security.as_mut().unwrap();
             let message = sealing::parse(&entries["sealed"], Label::Spnego, 100_000).unwrap();
-            let clear = context.unseal(message.header, message.data.to_vec()).unwrap();
+            let clear = context.unseal(message.pieces[0].header, message.pieces[0].data.to_vec()).unwrap();
             assert_eq!(clear, entries["clear"], "{client}");
         }
     }
@@ -111,7 +111,8 @@ fn the_logon_of_omicli_is_accepted_and_its_message_unsealed() {
     let mut accepted = logon.conclude(Some(&hash), BindingCheck::Ignored).unwrap();
     let message = sealing::parse(&entries["sealed"], Label::Spnego, 100_000).unwrap();
     let context = accepted.security.as_mut().unwrap();
-    let clear = String::from_utf8(context.unseal(message.header, message.data.to_vec()).unwrap()).unwrap();
+    let clear =
+        String::from_utf8(context.unseal(message.pieces[0].header, message.pieces[0].data.to_vec()).unwrap()).unwrap();
     assert!(clear.starts_with("<s:Envelope ") && clear.trim_end().ends_with("</s:Envelope>"), "{clear}");
     assert!(clear.contains("http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/MSFT_President"), "{clear}");
 }
