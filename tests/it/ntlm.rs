@@ -249,8 +249,8 @@ async fn a_message_may_come_in_pieces_that_are_sealed_one_by_one() {
     let server = strict();
     let mut wire = server.connect().await;
     let (_, mut client) = log_on(&mut wire, None).await;
-    let long = "x".repeat(300_000);
-    let pieces: Vec<&str> = (0..long.len()).step_by(16_384).map(|at| &long[at..long.len().min(at + 16_384)]).collect();
+    let long = "x".repeat(16_384);
+    let pieces = [&*long; 18];
     for pieces in [&["<a/>"][..], &["<", "a", "/>"], &["", "<a/>"], &pieces] {
         let answer = wire.ask(&client.seal_in_pieces(pieces)).await;
         assert_eq!((answer.status, client.unseal(&answer)), (200, format!("Admin Utf8 {}", pieces.concat())));

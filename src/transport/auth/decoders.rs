@@ -59,13 +59,13 @@ pub fn tickets(bytes: &[u8], acceptor: &dyn TicketAcceptor) -> bool {
         step = match step {
             // A handshake counts its tokens, so this ends.
             Ok(Step::Continue(_, handshake)) => handshake.step(bytes, &facts),
-            Ok(Step::Accept(logon)) => match acceptor.accept(logon.token(), None) {
-                Ok(ticket) => logon.conclude(ticket),
-                Err(_) => {
+            Ok(Step::Accept(logon)) => {
+                let Ok(ticket) = acceptor.accept(logon.token(), None) else {
                     let told = error_token(logon.token(), 37, Timestamp::default());
                     return told.is_some_and(|error| logon.refusal(error).is_empty());
-                }
-            },
+                };
+                logon.conclude(ticket)
+            }
             Ok(Step::Done(mut ticket)) => {
                 let (header, data) = bytes.split_at(bytes.len().min(60));
                 return ticket.security.unseal(header, data.to_vec()).is_ok()
