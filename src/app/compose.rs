@@ -35,7 +35,7 @@ use super::certificate::{CertificateFiles, CertificateInfo};
 use super::error::AppError;
 use super::host::{host_name, listening_on, reachable_names};
 use super::kerberos;
-use super::mappings::Mappings;
+use super::logons::LogonsOfNow;
 use super::sources::{RandomIds, SystemClock};
 use super::warnings;
 
@@ -93,9 +93,7 @@ impl Running {
             thumbprint.set(tls.thumbprint());
         }
         let mut view = configuration_view(&config, &addresses, &machine, &thumbprint);
-        if let Some(tls) = tls.as_ref().filter(|_| config.service.certificate) {
-            view.certificate_mappings = Some(Arc::new(Mappings { users: users.clone(), tls: Arc::clone(tls) }));
-        }
+        view.logons = Some(Arc::new(LogonsOfNow { users: users.clone(), tls: tls.clone() }));
         let service = Arc::new(service(&config, &engine, &machine, view, &users)?.with_audit(trail));
         service.start_eventing();
         let auth = auth(&config, users, &machine, tls.as_ref())?;
@@ -428,7 +426,7 @@ fn configuration_view(
         max_packet_retrieval_time: config.service.max_packet_retrieval_time,
         audited: config.audit.file.is_some(),
         listeners: listeners.collect(),
-        certificate_mappings: None,
+        logons: None,
     }
 }
 
@@ -459,6 +457,10 @@ fn security_profiles(config: &Config) -> Vec<SmolStr> {
     }
     if config.service.certificate {
         profiles.push(SmolStr::new_static("https/mutual"));
+    }
+    if config.service.negotiate && config.kerberos.keytab.is_some() {
+        profiles.push(SmolStr::new_static("http/spnego-kerberos"));
+        profiles.push(SmolStr::new_static("https/spnego-kerberos"));
     }
     profiles
 }

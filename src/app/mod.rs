@@ -15,7 +15,7 @@ mod error;
 mod file_watch;
 mod host;
 mod kerberos;
-mod mappings;
+mod logons;
 mod run;
 mod sources;
 mod warnings;

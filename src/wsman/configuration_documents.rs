@@ -44,8 +44,8 @@ pub(super) fn documents(options: &ServiceOptions, resource: Configuration) -> Ve
         Configuration::Service => single("Service", &|sheet| service(sheet, options)),
         Configuration::ServiceAuth => single("Auth", &|sheet| service_auth(sheet, options)),
         Configuration::CertificateMapping => {
-            let source = options.configuration.certificate_mappings.as_ref();
-            source.map(|source| source.mappings().iter().map(mapping).collect()).unwrap_or_default()
+            let logons = options.configuration.logons.as_ref().filter(|_| options.configuration.certificate);
+            logons.map(|logons| logons.certificate_mappings().iter().map(mapping).collect()).unwrap_or_default()
         }
         Configuration::DefaultPorts => single("DefaultPorts", &default_ports),
         Configuration::Winrs => single("Winrs", &winrs),
@@ -146,14 +146,16 @@ fn service(sheet: &mut Sheet, options: &ServiceOptions) {
     sheet.flag("AllowRemoteAccess", true);
 }
 
-/// The schemes that are on.
+/// The schemes that are on and that somebody could log on with.
 fn service_auth(sheet: &mut Sheet, options: &ServiceOptions) {
-    sheet.flag("Basic", options.configuration.basic);
-    sheet.flag("Kerberos", options.configuration.kerberos);
-    sheet.flag("Negotiate", options.configuration.negotiate);
-    sheet.flag("Certificate", options.configuration.certificate);
-    sheet.flag("CredSSP", options.configuration.credssp);
-    sheet.leaf("CbtHardeningLevel", options.configuration.cbt_hardening_level);
+    let view = &options.configuration;
+    let has_mechanism = view.kerberos || view.logons.as_ref().is_some_and(|logons| logons.has_ntlm());
+    sheet.flag("Basic", view.basic);
+    sheet.flag("Kerberos", view.kerberos);
+    sheet.flag("Negotiate", view.negotiate && has_mechanism);
+    sheet.flag("Certificate", view.certificate);
+    sheet.flag("CredSSP", view.credssp && has_mechanism);
+    sheet.leaf("CbtHardeningLevel", view.cbt_hardening_level);
 }
 
 fn default_ports(sheet: &mut Sheet) {

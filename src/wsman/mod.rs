@@ -26,7 +26,6 @@ mod xpath;
 pub use contexts::EnumerationContexts;
 pub use eventing::{Delivery, DeliveryError, EventSink, Eventing, EventingOptions, EventingParts, SinkReply, SinkUrl};
 pub use options::{
-    CertificateMapping, CertificateMappings, ConfigurationView, Identity, Limits, ListenerView, ServiceOptions,
-    Thumbprint,
+    CertificateMapping, ConfigurationView, Identity, Limits, ListenerView, Logons, ServiceOptions, Thumbprint,
 };
 pub use service::{Encoding, Outbound, Service};

@@ -64,13 +64,13 @@ impl Default for Identity {
 pub struct ConfigurationView {
     /// `Service/Auth/Basic`
     pub basic: bool,
-    /// `Service/Auth/Negotiate`
+    /// `Service/Auth/Negotiate`, if it is set up: with Kerberos, or while `logons` knows somebody who may use NTLM.
     pub negotiate: bool,
     /// `Service/Auth/Kerberos`
     pub kerberos: bool,
     /// `Service/Auth/Certificate`
     pub certificate: bool,
-    /// `Service/Auth/CredSSP`
+    /// `Service/Auth/CredSSP`, in the same way.
     pub credssp: bool,
     /// `Service/Auth/CbtHardeningLevel`
     pub cbt_hardening_level: &'static str,
@@ -84,8 +84,8 @@ pub struct ConfigurationView {
     pub audited: bool,
     /// The listeners.
     pub listeners: Vec<ListenerView>,
-    /// What `service/certmapping` tells; nobody's certificate belongs to anybody without it.
-    pub certificate_mappings: Option<Arc<dyn CertificateMappings>>,
+    /// What changes with the users; without it nobody may use NTLM, and no certificate belongs to anybody.
+    pub logons: Option<Arc<dyn Logons>>,
 }
 
 /// A rule by which certificates of clients belong to a user.
@@ -99,10 +99,13 @@ pub struct CertificateMapping {
     pub user: SmolStr,
 }
 
-/// Tells the rules as they are now.
-pub trait CertificateMappings: fmt::Debug + Send + Sync {
-    /// All of them. Returns at once.
-    fn mappings(&self) -> Vec<CertificateMapping>;
+/// Tells of the users as they are now. Everything returns at once.
+pub trait Logons: fmt::Debug + Send + Sync {
+    /// Whether somebody may use NTLM.
+    fn has_ntlm(&self) -> bool;
+
+    /// The rules by which certificates belong to users.
+    fn certificate_mappings(&self) -> Vec<CertificateMapping>;
 }
 
 /// The thumbprint of a certificate that may be replaced while it is shown; clones follow.
@@ -157,7 +160,7 @@ impl Default for ConfigurationView {
             max_packet_retrieval_time: Duration::from_secs(120),
             audited: false,
             listeners: Vec::new(),
-            certificate_mappings: None,
+            logons: None,
         }
     }
 }

@@ -13,9 +13,7 @@ use wsnapd::cimom::{CallContext, MethodArguments, MethodResult, ObjectManager, P
 use wsnapd::engine::{CreateSnapshot, Engine, EngineOptions, Outcome, SnapshotSettings, SnapshotType, SqliteStore};
 use wsnapd::providers::{self, ProviderOptions, generated, storage};
 use wsnapd::time::{Clock, Guid, ManualClock, SequentialIds, Timestamp};
-use wsnapd::wsman::{
-    CertificateMapping, CertificateMappings, ConfigurationView, ListenerView, Service, ServiceOptions,
-};
+use wsnapd::wsman::{CertificateMapping, ConfigurationView, ListenerView, Logons, Service, ServiceOptions};
 
 /// The machine that runs; the requests of the `wsman` command line name it.
 pub(crate) const RUNNING: &str = "5C1C2F40-0000-4000-8000-000000000001";
@@ -164,12 +162,16 @@ impl TestServer {
     }
 }
 
-/// Two users with certificates, who are the same person to one authority.
+/// Two users with certificates, one of whom two authorities vouch for.
 #[derive(Debug)]
-struct Mappings;
+struct Users;
 
-impl CertificateMappings for Mappings {
-    fn mappings(&self) -> Vec<CertificateMapping> {
+impl Logons for Users {
+    fn has_ntlm(&self) -> bool {
+        true
+    }
+
+    fn certificate_mappings(&self) -> Vec<CertificateMapping> {
         let mapping = |issuer: &str, subject: &str, user: &str| CertificateMapping {
             issuer: issuer.into(),
             subject: subject.into(),
@@ -195,8 +197,10 @@ fn configuration() -> ConfigurationView {
     ConfigurationView {
         max_connections: 77,
         audited: true,
+        credssp: true,
+        certificate: true,
         listeners: vec![listener("0.0.0.0:5986", true), listener("127.0.0.1:5985", false)],
-        certificate_mappings: Some(Arc::new(Mappings)),
+        logons: Some(Arc::new(Users)),
         ..ConfigurationView::default()
     }
 }

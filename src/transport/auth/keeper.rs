@@ -224,8 +224,16 @@ impl PasswordKeeper {
         self.look(find).await.unwrap_or(Err(CertificateRefusal::Unmapped))
     }
 
-    /// The rules by which certificates belong to users, with their names. The file is small and looked at only when
-    /// it changed, so this does not wait for long.
+    /// Whether somebody may use NTLM. The file is small and looked at only when it changed, so neither this nor what
+    /// follows waits for long.
+    #[must_use]
+    pub fn has_ntlm(&self) -> bool {
+        let mut file = self.0.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        file.refresh();
+        file.users.anyone_may_use_ntlm()
+    }
+
+    /// The rules by which certificates belong to users, with their names.
     #[must_use]
     pub fn certificate_rules(&self) -> Vec<(SmolStr, CertificateRule)> {
         let mut file = self.0.accounts.lock().unwrap_or_else(PoisonError::into_inner);

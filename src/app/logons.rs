@@ -1,4 +1,4 @@
-//! The certificate mappings, as the configuration resources show them.
+//! What the configuration resources show of the users.
 
 use std::sync::Arc;
 
@@ -6,19 +6,23 @@ use smol_str::SmolStr;
 
 use crate::transport::TlsIdentity;
 use crate::transport::auth::PasswordKeeper;
-use crate::wsman::{CertificateMapping, CertificateMappings};
+use crate::wsman::{CertificateMapping, Logons};
 
-/// Rules of the password file, with the authorities of now.
+/// The users of the password file, and the authorities of now.
 #[derive(Debug)]
-pub(super) struct Mappings {
+pub(super) struct LogonsOfNow {
     pub(super) users: PasswordKeeper,
-    pub(super) tls: Arc<TlsIdentity>,
+    pub(super) tls: Option<Arc<TlsIdentity>>,
 }
 
-impl CertificateMappings for Mappings {
+impl Logons for LogonsOfNow {
+    fn has_ntlm(&self) -> bool {
+        self.users.has_ntlm()
+    }
+
     /// A rule that asks for no authority is one for each of them.
-    fn mappings(&self) -> Vec<CertificateMapping> {
-        let authorities = self.tls.authorities();
+    fn certificate_mappings(&self) -> Vec<CertificateMapping> {
+        let authorities = self.tls.as_ref().map(|tls| tls.authorities()).unwrap_or_default();
         let mut found = Vec::new();
         for (user, rule) in self.users.certificate_rules() {
             let subject = SmolStr::from(rule.subject());
