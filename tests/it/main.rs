@@ -19,6 +19,8 @@ mod captures;
 #[cfg(test)]
 mod certificates;
 #[cfg(test)]
+mod class_query;
+#[cfg(test)]
 mod class_schema;
 #[cfg(test)]
 mod client;
