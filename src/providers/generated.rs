@@ -256,6 +256,7 @@ pub const MOF_SOURCES: &[(&str, &str)] = &[
     mof!("schemas/root/cimv2/namespace.mof"),
     mof!("schemas/root/interop/CIM_Dependency.mof"),
     mof!("schemas/root/interop/CIM_ElementConformsToProfile.mof"),
+    mof!("schemas/root/interop/CIM_IndicationFilter.mof"),
     mof!("schemas/root/interop/CIM_ManagedElement.mof"),
     mof!("schemas/root/interop/CIM_ReferencedProfile.mof"),
     mof!("schemas/root/interop/CIM_RegisteredProfile.mof"),
@@ -423,6 +424,7 @@ pub mod class {
         CIM_HOSTED_DEPENDENCY = "CIM_HostedDependency";
         CIM_HOSTED_SERVICE = "CIM_HostedService";
         CIM_INDICATION = "CIM_Indication";
+        CIM_INDICATION_FILTER = "CIM_IndicationFilter";
         CIM_INST_CREATION = "CIM_InstCreation";
         CIM_INST_DELETION = "CIM_InstDeletion";
         CIM_INST_INDICATION = "CIM_InstIndication";
@@ -880,6 +882,7 @@ pub mod property {
         INDICATIONS_SUPPORTED = "IndicationsSupported";
         INDICATION_IDENTIFIER = "IndicationIdentifier";
         INDICATION_TIME = "IndicationTime";
+        INDIVIDUAL_SUBSCRIPTION_SUPPORTED = "IndividualSubscriptionSupported";
         INFRARED_SUPPORTED = "InfraredSupported";
         INSTALL_DATE = "InstallDate";
         INSTANCE_ID = "InstanceID";
@@ -1117,6 +1120,8 @@ pub mod property {
         PROVIDER_DESCRIPTION = "ProviderDescription";
         PROVIDER_NAME = "ProviderName";
         PROVIDER_SYSTEM_ID = "ProviderSystemID";
+        QUERY = "Query";
+        QUERY_LANGUAGE = "QueryLanguage";
         READABLE = "Readable";
         REASON = "Reason";
         RECOMMENDED_ACTIONS = "RecommendedActions";
@@ -1203,6 +1208,8 @@ pub mod property {
         SOURCE_INSTANCE = "SourceInstance";
         SOURCE_INSTANCE_HOST = "SourceInstanceHost";
         SOURCE_INSTANCE_MODEL_PATH = "SourceInstanceModelPath";
+        SOURCE_NAMESPACE = "SourceNamespace";
+        SOURCE_NAMESPACES = "SourceNamespaces";
         SOURCE_STORAGE_VOLUME = "SourceStorageVolume";
         SPACE_LIMIT = "SpaceLimit";
         SPACE_LIMIT_DETERMINATION = "SpaceLimitDetermination";

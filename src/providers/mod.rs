@@ -23,6 +23,7 @@ mod export;
 mod family;
 mod host;
 mod identify;
+mod indication_filters;
 mod indications;
 mod job;
 mod job_methods;

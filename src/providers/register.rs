@@ -16,6 +16,7 @@ use super::element::{
 use super::family::{Family, Instances};
 use super::host::{HOST_CLASSES, HostRecords};
 use super::identify::Identify;
+use super::indication_filters::{INDICATION_FILTER, IndicationFilters};
 use super::job::Jobs;
 use super::job_methods::JobMethods;
 use super::management_service::ManagementService;
@@ -216,10 +217,12 @@ impl<'r> Namespace<'r> {
         self.associations(&CIMV2)
     }
 
-    /// The profiles.
+    /// The profiles and the filters of events.
     fn interop(&mut self) -> Result<(), CimError> {
         let profiles = services::profiles(self.shared.class(PROFILE)?)?;
         self.family(PROFILE, profiles);
+        let filters = IndicationFilters::new(self.shared.class(INDICATION_FILTER)?, &self.shared.options)?;
+        self.registry.instance(self.name, INDICATION_FILTER, Arc::new(filters));
         self.associations(&INTEROP)
     }
 

@@ -55,6 +55,8 @@ mod enumeration_expiry;
 #[cfg(test)]
 mod eventing;
 #[cfg(test)]
+mod eventing_filters;
+#[cfg(test)]
 mod eventing_push;
 #[cfg(test)]
 mod eventing_support;
