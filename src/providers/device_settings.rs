@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use smol_str::{SmolStr, format_smolstr};
 
+use super::definitions::Definition;
 use super::devices::{
     CARD_DATA, CONNECTION_DATA, Device, Disk, Hardware, MEMORY_DATA, PROCESSOR_DATA, Part, SERIAL_DATA, devices_of,
 };
@@ -113,11 +114,18 @@ impl Family for DeviceSettings {
         let owners = scope.view.systems().map(|system| system.id);
         let owners = owners.chain(scope.view.snapshots().map(|snapshot| snapshot.id));
         let devices = owners.flat_map(|owner| devices_of(&scope.view, owner));
-        Box::new(devices.filter(|device| device.class_name() == self.class).map(Element::Device))
+        let devices = devices.filter(|device| device.class_name() == self.class).map(Element::Device);
+        Box::new(devices.chain(Definition::of_class(self.class).map(Element::Definition)))
     }
 
     fn instance(&self, scope: &Scope, element: Element) -> Result<Option<CimInstance>, CimError> {
-        let Element::Device(device) = element else { return Ok(None) };
+        let device = match element {
+            Element::Device(device) => device,
+            Element::Definition(definition) => {
+                return definition.fill(InstanceBuilder::from_template(self.template.clone())).build().map(Some);
+            }
+            _ => return Ok(None),
+        };
         let Some(hardware) = Hardware::of(&scope.view, device.owner) else { return Ok(None) };
         let builder = InstanceBuilder::from_template(self.template.clone()).set("InstanceID", device.instance_id());
         let builder = filled(builder, scope, device, &hardware);

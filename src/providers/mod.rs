@@ -16,6 +16,7 @@ mod association;
 mod collection_service;
 mod collections;
 mod computer_system;
+mod definitions;
 mod device_settings;
 mod devices;
 mod element;
@@ -45,6 +46,7 @@ mod snapshot_service;
 mod snapshot_settings;
 mod summary;
 mod switches;
+mod virtual_processors;
 mod writes;
 
 pub use indications::Indications;

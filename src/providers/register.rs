@@ -7,6 +7,7 @@ use super::association::{Association, Associations};
 use super::collection_service::{CollectionManagement, CollectionSnapshotService};
 use super::collections::{Collections, SnapshotCollections};
 use super::computer_system::{ComputerSystemMethods, ComputerSystems};
+use super::definitions::{ALLOCATION_CAPABILITIES, Allocations};
 use super::device_settings::DeviceSettings;
 use super::devices::DEVICE_CLASSES;
 use super::element::{
@@ -30,6 +31,7 @@ use super::shutdown::{SHUTDOWN, ShutdownComponents, ShutdownMethods};
 use super::snapshot_outcome::SnapshotOutcomes;
 use super::snapshot_service::SnapshotService;
 use super::switches::{SWITCH, Switches};
+use super::virtual_processors::{VIRTUAL_PROCESSOR, VirtualProcessors};
 use super::writes::{CollectionWrites, SettingsWrites};
 use super::{links, services};
 use crate::cim::{CimError, CimStatus, Schema};
@@ -57,7 +59,8 @@ static COMMON: [&Association; 16] = [
 ];
 
 /// The associations a single host has and a cluster has not.
-static HOST_ONLY: [&Association; 6] = [
+static HOST_ONLY: [&Association; 7] = [
+    &links::DEFINED_CAPABILITIES,
     &links::LAST_APPLIED,
     &links::SETTING_COMPONENT,
     &links::SYSTEM_DEVICE,
@@ -184,6 +187,7 @@ impl<'r> Namespace<'r> {
         for class in DEVICE_CLASSES {
             self.family(class, DeviceSettings::new(class, shared.class(class)?)?);
         }
+        self.family(ALLOCATION_CAPABILITIES, Allocations::new(shared.class(ALLOCATION_CAPABILITIES)?)?);
         self.family(SWITCH, Switches::new(shared.class(SWITCH)?)?);
         self.family(SHUTDOWN, ShutdownComponents::new(shared.class(SHUTDOWN)?)?);
         self.methods(SHUTDOWN, ShutdownMethods { shared: Arc::clone(&shared) });
@@ -214,6 +218,8 @@ impl<'r> Namespace<'r> {
         for class in HOST_CLASSES {
             self.family(class, HostRecords::new(class, shared.class(class)?, &shared.options)?);
         }
+        let figures = VirtualProcessors::new(&shared, shared.class(VIRTUAL_PROCESSOR)?)?;
+        self.registry.instance(self.name, VIRTUAL_PROCESSOR, Arc::new(figures));
         self.associations(&CIMV2)
     }
 

@@ -29,6 +29,33 @@ ELEMENT = (
     "TransitioningToState:2 CreationClassName "
 )
 PORT = "DesiredVLANEndpointMode:2 OtherEndpointMode "
+#: What is counted of a virtual processor, each a number of eight bytes.
+COUNTED = (
+    "Frequency_Object Frequency_PerfTime Frequency_Sys100NS Timestamp_Object Timestamp_PerfTime Timestamp_Sys100NS "
+    "AddressDomainFlushesPersec AddressSpaceEvictionsPersec AddressSpaceFlushesPersec "
+    "AddressSpaceSwitchesPersec APICEOIAccessesPersec APICIPIsSentPersec APICMMIOAccessesPersec "
+    "APICSelfIPIsSentPersec APICTPRAccessesPersec ControlRegisterAccessesCost "
+    "ControlRegisterAccessesPersec CPUIDInstructionsCost CPUIDInstructionsPersec CPUWaitTimePerDispatch "
+    "CPUWaitTimePerDispatch_Base DebugRegisterAccessesCost DebugRegisterAccessesPersec "
+    "EmulatedInstructionsCost EmulatedInstructionsPersec ExternalInterruptsCost ExternalInterruptsPersec "
+    "GlobalGVARangeFlushesPersec GPASpaceHypercallsPersec GuestPageTableMapsPersec "
+    "HardwareInterruptsPersec HLTInstructionsCost HLTInstructionsPersec HypercallsCost HypercallsPersec "
+    "IOInstructionsCost IOInstructionsPersec IOInterceptMessagesPersec LargePageTLBFillsPersec "
+    "LocalFlushedGVARangesPersec LogicalProcessorDispatchesPersec LogicalProcessorHypercallsPersec "
+    "LogicalProcessorMigrationsPersec LongSpinWaitHypercallsPersec MemoryInterceptMessagesPersec "
+    "MSRAccessesCost MSRAccessesPersec MWAITInstructionsCost MWAITInstructionsPersec "
+    "NestedPageFaultInterceptsCost NestedPageFaultInterceptsPersec OtherHypercallsPersec "
+    "OtherInterceptsCost OtherInterceptsPersec OtherMessagesPersec PageFaultInterceptsCost "
+    "PageFaultInterceptsPersec PageInvalidationsCost PageInvalidationsPersec PageTableAllocationsPersec "
+    "PageTableEvictionsPersec PageTableReclamationsPersec PageTableResetsPersec "
+    "PageTableValidationsPersec PageTableWriteInterceptsPersec PendingInterruptsCost "
+    "PendingInterruptsPersec PercentGuestRunTime PercentHypervisorRunTime PercentRemoteRunTime "
+    "PercentTotalRunTime ReflectedGuestPageFaultsPersec SmallPageTLBFillsPersec "
+    "SyntheticInterruptHypercallsPersec SyntheticInterruptsPersec TotalInterceptsCost "
+    "TotalInterceptsPersec TotalMessagesPersec VirtualInterruptHypercallsPersec VirtualInterruptsPersec "
+    "VirtualProcessorHypercallsPersec "
+)
+VIRTUAL_PROCESSOR = "Win32_PerfRawData_HvStats_HyperVHypervisorVirtualProcessor"
 #: What libvirt's driver insists on, class by class: `[]` marks arrays, a letter the type (none: string).
 INSISTED = {
     "Win32_ComputerSystemProduct": "Caption Description IdentifyingNumber Name SKUNumber UUID Vendor Version",
@@ -67,6 +94,7 @@ INSISTED = {
         "PowerManagementSupported:b ProcessorId ProcessorType:2 Revision:2 Role SocketDesignation Status StatusInfo:2 "
         "Stepping SystemCreationClassName SystemName UniqueId UpgradeMethod:2 Version VoltageCaps:4"
     ),
+    VIRTUAL_PROCESSOR: "Caption Description Name " + " ".join(f"{name}:8" for name in COUNTED.split()),
     "Msvm_ProcessorSettingData": COMMON
     + "LimitCPUID:b LimitProcessorFeatures:b MaxProcessorsPerNumaNode:8 MaxNumaNodesPerSocket:8",
     "Msvm_MemorySettingData": COMMON
@@ -286,6 +314,22 @@ class Virsh(Raw):
     def domstate(self, name):
         known = {"2": "running", "3": "shut off", "6": "saved", "9": "paused"}
         return known.get(self.machine(name)["EnabledState"], "no state")
+
+    def maxvcpus(self):
+        text = "SELECT * FROM Msvm_ProcessorSettingData WHERE InstanceID LIKE 'Microsoft:Definition%Maximum'"
+        found = self.select(text)
+        if not found:
+            raise Narrow("Could not get maximum definition of Msvm_ProcessorSettingData")
+        return int(found[0]["VirtualQuantity"])
+
+    def vcpuinfo(self, name):
+        """The time of each processor in nanoseconds, none for one that is offline."""
+        times = []
+        for number in range(self.dominfo(name)[1]):
+            query = f"SELECT * FROM {VIRTUAL_PROCESSOR} WHERE Name = '{name}:Hv VP {number}'"
+            found = self.select(query, CIMV2)
+            times.append(int(found[0]["PercentTotalRunTime"]) * 100 if found else None)
+        return times
 
     def invoke(self, cls, method, selectors, body, namespace=V2):
         """A method call; waits for its job and gives the return value."""
