@@ -9,6 +9,7 @@ use super::definitions::Definition;
 use super::devices::{
     CARD_DATA, CONNECTION_DATA, Device, Disk, Hardware, MEMORY_DATA, PROCESSOR_DATA, Part, SERIAL_DATA, devices_of,
 };
+use super::drives::HostDrive;
 use super::element::{Element, STORAGE_DATA, guid_text};
 use super::family::{Elements, Family};
 use super::scope::Scope;
@@ -138,7 +139,7 @@ fn filled(builder: InstanceBuilder, scope: &Scope, device: Device, hardware: &Ha
     let parent = |part| device.sibling(part).path_text(scope);
     Some(match device.part {
         Part::Controller => of_machine(controller(builder), hardware),
-        Part::Drive(number) => drive(builder, hardware.disks.get(number)?)
+        Part::Drive(number) => drive(builder, scope, hardware.disks.get(number)?)
             .set("Parent", parent(Part::Controller))
             .set("AddressOnParent", format_smolstr!("{number}")),
         Part::Image(number) => {
@@ -180,7 +181,7 @@ fn controller(builder: InstanceBuilder) -> InstanceBuilder {
         .set("Address", "")
 }
 
-fn drive(builder: InstanceBuilder, disk: &Disk<'_>) -> InstanceBuilder {
+fn drive(builder: InstanceBuilder, scope: &Scope, disk: &Disk<'_>) -> InstanceBuilder {
     let builder = builder
         .set("Caption", "Hard Drive")
         .set("Description", "Settings for the Microsoft Synthetic Disk Drive")
@@ -190,7 +191,7 @@ fn drive(builder: InstanceBuilder, disk: &Disk<'_>) -> InstanceBuilder {
     if disk.pass_through {
         builder
             .set("ResourceSubType", "Microsoft:Hyper-V:Physical Disk Drive")
-            .set("HostResource", CimValue::from([file_text(disk.file)]))
+            .set("HostResource", CimValue::from([Element::HostDrive(HostDrive::of_device(disk.file)).path_text(scope)]))
     } else {
         builder.set("ResourceSubType", "Microsoft:Hyper-V:Synthetic Disk Drive")
     }

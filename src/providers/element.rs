@@ -4,6 +4,7 @@ use smol_str::{SmolStr, SmolStrBuilder, format_smolstr};
 
 use super::definitions::{ALLOCATION_CAPABILITIES, Definition, Resource};
 use super::devices::{DEVICE_CLASSES, Device};
+use super::drives::{DISK_DRIVE, HostDrive};
 use super::host::{HOST_CLASSES, HostRecord};
 use super::records::{Capability, Profile, Service};
 use super::scope::Scope;
@@ -34,6 +35,8 @@ pub(super) enum Element {
     Shutdown(Guid),
     /// A switch of the host.
     Switch(Switch),
+    /// A disk of the host that a machine uses as it is.
+    HostDrive(HostDrive),
     /// A record of the host in `root/cimv2`.
     HostRecord(HostRecord),
     /// A job.
@@ -105,6 +108,7 @@ impl Element {
             Self::Allocation(_) => ALLOCATION_CAPABILITIES,
             Self::Shutdown(_) => SHUTDOWN,
             Self::Switch(_) => SWITCH,
+            Self::HostDrive(_) => DISK_DRIVE,
             Self::HostRecord(record) => record.class_name(),
             Self::Job(_) => JOB,
             Self::SystemCollection(_) => SYSTEM_COLLECTION,
@@ -150,6 +154,11 @@ impl Element {
             Self::Switch(switch) => {
                 path.with_key("CreationClassName", SmolStr::new_static(SWITCH)).with_key("Name", guid_text(switch.0))
             }
+            Self::HostDrive(drive) => path
+                .with_key("CreationClassName", SmolStr::new_static(DISK_DRIVE))
+                .with_key("DeviceID", drive.device_id())
+                .with_key("SystemCreationClassName", SmolStr::new_static(COMPUTER_SYSTEM))
+                .with_key("SystemName", scope.host().clone()),
             Self::HostRecord(record) => record.with_keys(path, &scope.shared.options),
             Self::Job(id) => path.with_key("InstanceID", guid_text(id)),
             Self::SystemCollection(id) | Self::ManagementCollection(id) | Self::SnapshotCollection(id) => {
@@ -256,6 +265,8 @@ fn find_device(class: &str, path: &ObjectPath, scope: &Scope) -> Option<Element>
         shutdown::component_of(scope, guid(key_of(path, "SystemName")?)?)
     } else if class.eq_ignore_ascii_case(SWITCH) {
         Switch::find(guid(key_of(path, "Name")?)?, &scope.view).map(Element::Switch)
+    } else if class.eq_ignore_ascii_case(DISK_DRIVE) {
+        HostDrive::find(key_of(path, "DeviceID")?, &scope.view).map(Element::HostDrive)
     } else {
         None
     };

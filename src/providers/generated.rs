@@ -283,6 +283,7 @@ pub const MOF_SOURCES: &[(&str, &str)] = &[
     mof!("schemas/root/virtualization/v2/CIM_ComputerSystem.mof"),
     mof!("schemas/root/virtualization/v2/CIM_ConcreteJob.mof"),
     mof!("schemas/root/virtualization/v2/CIM_Dependency.mof"),
+    mof!("schemas/root/virtualization/v2/CIM_DiskDrive.mof"),
     mof!("schemas/root/virtualization/v2/CIM_ElementCapabilities.mof"),
     mof!("schemas/root/virtualization/v2/CIM_ElementConformsToProfile.mof"),
     mof!("schemas/root/virtualization/v2/CIM_ElementSettingData.mof"),
@@ -304,6 +305,7 @@ pub const MOF_SOURCES: &[(&str, &str)] = &[
     mof!("schemas/root/virtualization/v2/CIM_LogicalElement.mof"),
     mof!("schemas/root/virtualization/v2/CIM_ManagedElement.mof"),
     mof!("schemas/root/virtualization/v2/CIM_ManagedSystemElement.mof"),
+    mof!("schemas/root/virtualization/v2/CIM_MediaAccessDevice.mof"),
     mof!("schemas/root/virtualization/v2/CIM_MemberOfCollection.mof"),
     mof!("schemas/root/virtualization/v2/CIM_MostCurrentSnapshotInBranch.mof"),
     mof!("schemas/root/virtualization/v2/CIM_OwningJobElement.mof"),
@@ -343,6 +345,7 @@ pub const MOF_SOURCES: &[(&str, &str)] = &[
     mof!("schemas/root/virtualization/v2/Msvm_ComputerSystem.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_ComputerSystemSummaryInformation.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_ConcreteJob.mof"),
+    mof!("schemas/root/virtualization/v2/Msvm_DiskDrive.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_ElementCapabilities.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_ElementConformsToProfile.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_ElementSettingData.mof"),
@@ -420,6 +423,7 @@ pub mod class {
         CIM_CONCRETE_JOB = "CIM_ConcreteJob";
         CIM_DATA_FILE = "CIM_DataFile";
         CIM_DEPENDENCY = "CIM_Dependency";
+        CIM_DISK_DRIVE = "CIM_DiskDrive";
         CIM_ELEMENT_CAPABILITIES = "CIM_ElementCapabilities";
         CIM_ELEMENT_CONFORMS_TO_PROFILE = "CIM_ElementConformsToProfile";
         CIM_ELEMENT_SETTING_DATA = "CIM_ElementSettingData";
@@ -444,6 +448,7 @@ pub mod class {
         CIM_LOGICAL_IDENTITY = "CIM_LogicalIdentity";
         CIM_MANAGED_ELEMENT = "CIM_ManagedElement";
         CIM_MANAGED_SYSTEM_ELEMENT = "CIM_ManagedSystemElement";
+        CIM_MEDIA_ACCESS_DEVICE = "CIM_MediaAccessDevice";
         CIM_MEMBER_OF_COLLECTION = "CIM_MemberOfCollection";
         CIM_MOST_CURRENT_SNAPSHOT_IN_BRANCH = "CIM_MostCurrentSnapshotInBranch";
         CIM_OPERATING_SYSTEM = "CIM_OperatingSystem";
@@ -544,6 +549,7 @@ pub mod class {
         MSVM_COMPUTER_SYSTEM_SUMMARY_INFORMATION = "Msvm_ComputerSystemSummaryInformation";
         MSVM_CONCRETE_IDENTITY = "Msvm_ConcreteIdentity";
         MSVM_CONCRETE_JOB = "Msvm_ConcreteJob";
+        MSVM_DISK_DRIVE = "Msvm_DiskDrive";
         MSVM_ELEMENT_CAPABILITIES = "Msvm_ElementCapabilities";
         MSVM_ELEMENT_CONFORMS_TO_PROFILE = "Msvm_ElementConformsToProfile";
         MSVM_ELEMENT_SETTING_DATA = "Msvm_ElementSettingData";
@@ -697,6 +703,7 @@ pub mod property {
         CACHING_MODE = "CachingMode";
         CANCELLABLE = "Cancellable";
         CAPABILITIES = "Capabilities";
+        CAPABILITY_DESCRIPTIONS = "CapabilityDescriptions";
         CAPTION = "Caption";
         CAPTURE_LIVE_STATE = "CaptureLiveState";
         CHANGEABLE_TYPE = "ChangeableType";
@@ -781,6 +788,7 @@ pub mod property {
         DEBUG_REGISTER_ACCESSES_PERSEC = "DebugRegisterAccessesPersec";
         DEDICATED = "Dedicated";
         DEDUPLICATION_WORKLOAD = "DeduplicationWorkload";
+        DEFAULT_BLOCK_SIZE = "DefaultBlockSize";
         DEFAULT_EXTERNAL_DATA_ROOT = "DefaultExternalDataRoot";
         DEFAULT_READ_WRITE = "DefaultReadWrite";
         DEFAULT_RECOVERY_POINT_OBJECTIVE = "DefaultRecoveryPointObjective";
@@ -803,6 +811,7 @@ pub mod property {
         DOMAIN = "Domain";
         DOMAIN_ROLE = "DomainRole";
         DRIVE = "Drive";
+        DRIVE_NUMBER = "DriveNumber";
         DYNAMIC_MEMORY_ENABLED = "DynamicMemoryEnabled";
         EIGHT_DOT_THREE_FILE_NAME = "EightDotThreeFileName";
         ELAPSED_TIME = "ElapsedTime";
@@ -826,6 +835,7 @@ pub mod property {
         ERROR_CLEARED = "ErrorCleared";
         ERROR_CODE = "ErrorCode";
         ERROR_DESCRIPTION = "ErrorDescription";
+        ERROR_METHODOLOGY = "ErrorMethodology";
         ERROR_SOURCE = "ErrorSource";
         ERROR_SOURCE_FORMAT = "ErrorSourceFormat";
         ERROR_SUMMARY_DESCRIPTION = "ErrorSummaryDescription";
@@ -972,6 +982,7 @@ pub mod property {
         LAST_APPLY_TIME = "LastApplyTime";
         LAST_APPLY_VIRTUAL_MACHINE_IDS = "LastApplyVirtualMachineIds";
         LAST_BOOT_UP_TIME = "LastBootUpTime";
+        LAST_CLEANED = "LastCleaned";
         LAST_ERROR_CODE = "LastErrorCode";
         LAST_KNOWN_SWITCH_NAME = "LastKnownSwitchName";
         LAST_LOAD_INFO = "LastLoadInfo";
@@ -985,6 +996,7 @@ pub mod property {
         LIMIT_PROCESSOR_FEATURES = "LimitProcessorFeatures";
         LOAD_BALANCE_ALGORITHM = "LoadBalanceAlgorithm";
         LOAD_PERCENTAGE = "LoadPercentage";
+        LOAD_TIME = "LoadTime";
         LOCALE = "Locale";
         LOCAL_DATE_TIME = "LocalDateTime";
         LOCAL_FLUSHED_GVA_RANGES_PERSEC = "LocalFlushedGVARangesPersec";
@@ -1018,9 +1030,12 @@ pub mod property {
         MAXIMUM_REPLICAS_PER_SOURCE_MIRROR = "MaximumReplicasPerSourceMirror";
         MAXIMUM_REPLICAS_PER_SOURCE_SNAPSHOT = "MaximumReplicasPerSourceSnapshot";
         MAXIMUM_WWPN_ADDRESS = "MaximumWWPNAddress";
+        MAX_ACCESS_TIME = "MaxAccessTime";
+        MAX_BLOCK_SIZE = "MaxBlockSize";
         MAX_CLOCK_SPEED = "MaxClockSpeed";
         MAX_ELEMENT_NAME_LEN = "MaxElementNameLen";
         MAX_IOV_OFFLOADS = "MaxIOVOffloads";
+        MAX_MEDIA_SIZE = "MaxMediaSize";
         MAX_MEMORY_BLOCKS_PER_NUMA_NODE = "MaxMemoryBlocksPerNumaNode";
         MAX_NUMA_NODES_PER_SOCKET = "MaxNumaNodesPerSocket";
         MAX_NUMBER_OF_PROCESSES = "MaxNumberOfProcesses";
@@ -1028,7 +1043,9 @@ pub mod property {
         MAX_PROCESSORS_PER_NUMA_NODE = "MaxProcessorsPerNumaNode";
         MAX_PROCESS_MEMORY_SIZE = "MaxProcessMemorySize";
         MAX_QUIESCE_TIME = "MaxQuiesceTime";
+        MAX_UNITS_BEFORE_CLEANING = "MaxUnitsBeforeCleaning";
         MAX_VMQ_OFFLOADS = "MaxVMQOffloads";
+        MEDIA_IS_LOCKED = "MediaIsLocked";
         MEMBER = "Member";
         MEMORY_AVAILABLE = "MemoryAvailable";
         MEMORY_HOSTING_JOB_OBJECT_NAME = "MemoryHostingJobObjectName";
@@ -1040,10 +1057,12 @@ pub mod property {
         MESSAGE_ID = "MessageID";
         MINIMUM_MAC_ADDRESS = "MinimumMacAddress";
         MINIMUM_WWPN_ADDRESS = "MinimumWWPNAddress";
+        MIN_BLOCK_SIZE = "MinBlockSize";
         MIN_NUMBER_NEEDED = "MinNumberNeeded";
         MODE = "Mode";
         MODEL = "Model";
         MODE_DESCRIPTION = "ModeDescription";
+        MOUNT_COUNT = "MountCount";
         MSR_ACCESSES_COST = "MSRAccessesCost";
         MSR_ACCESSES_PERSEC = "MSRAccessesPersec";
         MUI_LANGUAGES = "MUILanguages";
@@ -1055,6 +1074,7 @@ pub mod property {
         NAMESPACES = "Namespaces";
         NAME_FORMAT = "NameFormat";
         NAME_NAMESPACE = "NameNamespace";
+        NEEDS_CLEANING = "NeedsCleaning";
         NESTED_PAGE_FAULT_INTERCEPTS_COST = "NestedPageFaultInterceptsCost";
         NESTED_PAGE_FAULT_INTERCEPTS_PERSEC = "NestedPageFaultInterceptsPersec";
         NETWORK_BOOT_PREFERRED_PROTOCOL = "NetworkBootPreferredProtocol";
@@ -1069,6 +1089,7 @@ pub mod property {
         NUMBER_OF_CORES = "NumberOfCores";
         NUMBER_OF_LICENSED_USERS = "NumberOfLicensedUsers";
         NUMBER_OF_LOGICAL_PROCESSORS = "NumberOfLogicalProcessors";
+        NUMBER_OF_MEDIA_SUPPORTED = "NumberOfMediaSupported";
         NUMBER_OF_NUMA_NODES = "NumberOfNumaNodes";
         NUMBER_OF_PROCESSES = "NumberOfProcesses";
         NUMBER_OF_PROCESSORS = "NumberOfProcessors";
@@ -1256,6 +1277,7 @@ pub mod property {
         SCHEDULED_START_TIME = "ScheduledStartTime";
         SECURE_BOOT_ENABLED = "SecureBootEnabled";
         SECURE_BOOT_TEMPLATE_ID = "SecureBootTemplateId";
+        SECURITY = "Security";
         SECURITY_DESCRIPTOR = "SECURITY_DESCRIPTOR";
         SERIAL_NUMBER = "SerialNumber";
         SERVICE_PACK_MAJOR_VERSION = "ServicePackMajorVersion";
@@ -1392,12 +1414,14 @@ pub mod property {
         TIME_BEFORE_REMOVAL = "TimeBeforeRemoval";
         TIME_CREATED = "TIME_CREATED";
         TIME_OF_LAST_CONFIGURATION_CHANGE = "TimeOfLastConfigurationChange";
+        TIME_OF_LAST_MOUNT = "TimeOfLastMount";
         TIME_OF_LAST_STATE_CHANGE = "TimeOfLastStateChange";
         TIME_SUBMITTED = "TimeSubmitted";
         TOTAL_INTERCEPTS_COST = "TotalInterceptsCost";
         TOTAL_INTERCEPTS_PERSEC = "TotalInterceptsPersec";
         TOTAL_MANAGED_SPACE = "TotalManagedSpace";
         TOTAL_MESSAGES_PERSEC = "TotalMessagesPersec";
+        TOTAL_MOUNT_TIME = "TotalMountTime";
         TOTAL_PHYSICAL_MEMORY = "TotalPhysicalMemory";
         TOTAL_POWER_ON_HOURS = "TotalPowerOnHours";
         TOTAL_SWAP_SPACE_SIZE = "TotalSwapSpaceSize";
@@ -1406,7 +1430,11 @@ pub mod property {
         TRANSITIONING_TO_STATE = "TransitioningToState";
         TURN_OFF_ON_GUEST_RESTART = "TurnOffOnGuestRestart";
         TYPE_OF_SET = "TypeOfSet";
+        UNCOMPRESSED_DATA_RATE = "UncompressedDataRate";
         UNIQUE_ID = "UniqueId";
+        UNITS_DESCRIPTION = "UnitsDescription";
+        UNITS_USED = "UnitsUsed";
+        UNLOAD_TIME = "UnloadTime";
         UNTIL_TIME = "UntilTime";
         UPGRADE_METHOD = "UpgradeMethod";
         UP_TIME = "UpTime";

@@ -19,6 +19,7 @@ mod computer_system;
 mod definitions;
 mod device_settings;
 mod devices;
+mod drives;
 mod element;
 mod export;
 mod family;

@@ -10,6 +10,7 @@ use super::computer_system::{ComputerSystemMethods, ComputerSystems};
 use super::definitions::{ALLOCATION_CAPABILITIES, Allocations};
 use super::device_settings::DeviceSettings;
 use super::devices::DEVICE_CLASSES;
+use super::drives::{DISK_DRIVE, HostDrives};
 use super::element::{
     COMPUTER_SYSTEM, EXPORT_SETTINGS, JOB, MANAGEMENT_COLLECTION, PROFILE, REDUNDANCY_SET, REFERENCE_POINT,
     REFERENCE_POINT_COLLECTION, SETTING_DATA, SNAPSHOT_COLLECTION, SNAPSHOT_OUTCOME, SYSTEM_COLLECTION,
@@ -188,6 +189,7 @@ impl<'r> Namespace<'r> {
             self.family(class, DeviceSettings::new(class, shared.class(class)?)?);
         }
         self.family(ALLOCATION_CAPABILITIES, Allocations::new(shared.class(ALLOCATION_CAPABILITIES)?)?);
+        self.family(DISK_DRIVE, HostDrives::new(shared.class(DISK_DRIVE)?, &shared.options.host_name)?);
         self.family(SWITCH, Switches::new(shared.class(SWITCH)?)?);
         self.family(SHUTDOWN, ShutdownComponents::new(shared.class(SHUTDOWN)?)?);
         self.methods(SHUTDOWN, ShutdownMethods { shared: Arc::clone(&shared) });

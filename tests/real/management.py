@@ -119,6 +119,14 @@ INSISTED = {
     + "Name SystemCreationClassName SystemName DeviceID PowerManagementSupported:b PowerManagementCapabilities[] "
     "Availability:2 StatusInfo:2 LastErrorCode:4 ErrorDescription ErrorCleared:b OtherIdentifyingInfo[] PowerOnHours:8 "
     "TotalPowerOnHours:8 IdentifyingDescriptions[] AdditionalAvailability[] MaxQuiesceTime:8",
+    "Msvm_DiskDrive": ELEMENT
+    + "Name SystemCreationClassName SystemName DeviceID PowerManagementSupported:b PowerManagementCapabilities[] "
+    "Availability:2 StatusInfo:2 LastErrorCode:4 ErrorDescription ErrorCleared:b OtherIdentifyingInfo[] PowerOnHours:8 "
+    "TotalPowerOnHours:8 IdentifyingDescriptions[] AdditionalAvailability[] MaxQuiesceTime:8 Capabilities[] "
+    "CapabilityDescriptions[] ErrorMethodology CompressionMethod NumberOfMediaSupported:4 MaxMediaSize:8 "
+    "DefaultBlockSize:8 MaxBlockSize:8 MinBlockSize:8 NeedsCleaning:b MediaIsLocked:b Security:2 LastCleaned:d "
+    "MaxAccessTime:8 UncompressedDataRate:4 LoadTime:8 UnloadTime:8 MountCount:8 TimeOfLastMount:d TotalMountTime:8 "
+    "UnitsDescription MaxUnitsBeforeCleaning:8 UnitsUsed:8 DriveNumber:4",
     "Msvm_ComputerSystem": ELEMENT + "Name ProcessID:4 OnTimeInMilliseconds:8 ResetCapability:2 NumberOfNumaNodes:2",
     "Msvm_ConcreteJob": "InstanceID Caption JobState:2 ErrorCode:2 ErrorDescription ErrorSummaryDescription "
     "PercentComplete:2 OperationalStatus[] StatusDescriptions[] Name",
@@ -278,8 +286,8 @@ class Virsh(Raw):
         memory = self.devices(settings, "Msvm_MemorySettingData")[0]
         return machine, int(processor["VirtualQuantity"]), int(memory["VirtualQuantity"]), int(memory["Limit"])
 
-    def by_path(self, cls, path):
-        doubled = path.replace("\\", "\\\\")
+    def by_path(self, cls, path, quotes='"'):
+        doubled = path.replace("\\", "\\\\").replace('"', quotes)
         return self.select(f"SELECT * FROM {cls} WHERE __PATH = '{doubled}'")[0]
 
     def dumpxml(self, name):
@@ -310,6 +318,16 @@ class Virsh(Raw):
         serial = self.devices(settings, "Msvm_SerialPortSettingData")
         ports = [(one["ElementName"], one["Connection"][0]) for one in serial]
         return settings["Notes"], disks, cards, ports
+
+    def physical_disks(self, name):
+        """The disks of the host that a machine uses, with their places, as dumpxml shows them."""
+        resources = self.devices(self.settings(self.machine(name)), "Msvm_ResourceAllocationSettingData")
+        found = []
+        for drive in resources:
+            if drive["ResourceSubType"] == "Microsoft:Hyper-V:Physical Disk Drive" and drive["ResourceType"] == "17":
+                disk = self.by_path("Msvm_DiskDrive", drive["HostResource"][0], quotes='\\"')
+                found.append((disk["Name"], int(disk["DriveNumber"] or 0), int(drive["AddressOnParent"])))
+        return found
 
     def domstate(self, name):
         known = {"2": "running", "3": "shut off", "6": "saved", "9": "paused"}

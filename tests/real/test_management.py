@@ -220,6 +220,20 @@ class Asking(unittest.TestCase):
             self.virsh.query(class_uri("root/mscluster", "*"), "SELECT Name FROM MSCluster_ResourceGroup")
 
 
+class PassThrough(unittest.TestCase):
+    def test_a_disk_of_the_host_is_shown(self):
+        host = server.Demo()
+        self.addCleanup(host.close)
+        disks = [{"name": "system", "path": "../disks/raw01.img"}, {"name": "raw", "path": "/dev/null", "pass_through": True}]
+        host.add_machine("raw01", disks)
+        server.fill(host.data / "disks" / "raw01.img", 1 << 20)
+        with host:
+            virsh = Virsh(host)
+            self.assertEqual([("/dev/null", 0, 1)], virsh.physical_disks("raw01"))
+            _, images, _, _ = virsh.dumpxml("raw01")
+            self.assertEqual([str(host.data / "disks" / "raw01.img")], [os.path.normpath(image[0]) for image in images])
+
+
 class Browsing(unittest.TestCase):
     """A generic CIM browser."""
 
