@@ -129,7 +129,7 @@ impl<H: EnvelopeHandler> Server<H> {
                     continue;
                 };
                 let tls = listener.tls.clone();
-                let serve = connection::serve(Arc::clone(&shared), stream, peer, tls, surplus, stop.clone());
+                let serve = Box::pin(connection::serve(Arc::clone(&shared), stream, peer, tls, surplus, stop.clone()));
                 let cut = cut.clone();
                 tasks.spawn(async move {
                     let _permit = permit;

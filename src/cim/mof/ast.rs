@@ -1,6 +1,11 @@
 //! MOF as it is written: names and values with their places, nothing resolved.
+//!
+//! What is parsed is several times larger than the schema it becomes, and is let go as soon as that is made. Its lists
+//! are therefore all in one room, which is given back whole: piece by piece it would leave holes among the classes.
 
 use std::borrow::Cow;
+
+use bumpalo::collections::Vec as BumpVec;
 
 use super::diagnostic::Span;
 use crate::cim::CimType;
@@ -22,7 +27,7 @@ pub(super) enum Value<'s> {
     Char(u16),
     Text(Cow<'s, str>),
     Alias(&'s str),
-    Array(Vec<Spanned<Self>>),
+    Array(BumpVec<'s, Spanned<Self>>),
     Instance(Box<InstanceItem<'s>>),
 }
 
@@ -97,7 +102,7 @@ pub(super) struct QualifierItem<'s> {
     pub(super) ty: CimType,
     pub(super) is_array: bool,
     pub(super) default: Option<Spanned<Value<'s>>>,
-    pub(super) scopes: Vec<Scope>,
+    pub(super) scopes: BumpVec<'s, Scope>,
     pub(super) flavor: FlavorItem,
 }
 
@@ -112,11 +117,11 @@ pub(super) struct QualifierUse<'s> {
 /// A class declaration.
 #[derive(Debug)]
 pub(super) struct ClassItem<'s> {
-    pub(super) qualifiers: Vec<QualifierUse<'s>>,
+    pub(super) qualifiers: BumpVec<'s, QualifierUse<'s>>,
     pub(super) name: Spanned<&'s str>,
     pub(super) superclass: Option<Spanned<&'s str>>,
-    pub(super) properties: Vec<ElementItem<'s>>,
-    pub(super) methods: Vec<MethodItem<'s>>,
+    pub(super) properties: BumpVec<'s, ElementItem<'s>>,
+    pub(super) methods: BumpVec<'s, MethodItem<'s>>,
 }
 
 /// The type of an element; a reference has the class it points to.
@@ -129,7 +134,7 @@ pub(super) struct TypeItem<'s> {
 /// A property, reference or parameter.
 #[derive(Debug)]
 pub(super) struct ElementItem<'s> {
-    pub(super) qualifiers: Vec<QualifierUse<'s>>,
+    pub(super) qualifiers: BumpVec<'s, QualifierUse<'s>>,
     pub(super) ty: TypeItem<'s>,
     pub(super) name: Spanned<&'s str>,
     pub(super) is_array: bool,
@@ -139,10 +144,10 @@ pub(super) struct ElementItem<'s> {
 /// A method.
 #[derive(Debug)]
 pub(super) struct MethodItem<'s> {
-    pub(super) qualifiers: Vec<QualifierUse<'s>>,
+    pub(super) qualifiers: BumpVec<'s, QualifierUse<'s>>,
     pub(super) ty: TypeItem<'s>,
     pub(super) name: Spanned<&'s str>,
-    pub(super) parameters: Vec<ElementItem<'s>>,
+    pub(super) parameters: BumpVec<'s, ElementItem<'s>>,
 }
 
 /// `instance of Class as $Alias { Property = value; };`
@@ -150,5 +155,5 @@ pub(super) struct MethodItem<'s> {
 pub(super) struct InstanceItem<'s> {
     pub(super) class: Spanned<&'s str>,
     pub(super) alias: Option<Spanned<&'s str>>,
-    pub(super) properties: Vec<(Spanned<&'s str>, Spanned<Value<'s>>)>,
+    pub(super) properties: BumpVec<'s, (Spanned<&'s str>, Spanned<Value<'s>>)>,
 }

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use bumpalo::Bump;
+
 use super::ast::Item;
 use super::diagnostic::{Diagnostics, Problem, Span};
 use super::instances::{DeclaredInstance, instances};
@@ -47,9 +49,10 @@ impl Compilation<'_> {
         for name in &loaded.missing_roots {
             diagnostics.push(name, "", &Problem::new(Span::default(), "source is not there", ""));
         }
+        let room = Bump::new();
         let mut parsed: Vec<ParsedFile<'_>> = Vec::with_capacity(loaded.files.len());
         for file in &loaded.files {
-            let (items, problems) = parse_source(&file.text);
+            let (items, problems) = parse_source(&file.text, &room);
             parsed.push((file, items));
             report(&problems, parsed.len() - 1, &parsed, &mut diagnostics);
         }
@@ -127,7 +130,8 @@ pub fn includes(name: &str, text: &str) -> Vec<String> {
     if !text.contains('#') {
         return Vec::new();
     }
-    let (items, _) = parse_source(text);
+    let room = Bump::new();
+    let (items, _) = parse_source(text, &room);
     let targets = items.iter().filter_map(|item| match item {
         Item::Include(target) => Some(join(name, &target.node)),
         _ => None,

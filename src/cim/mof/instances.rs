@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use bumpalo::Bump;
+
 use super::ast::{InstanceItem, Spanned, Value};
 use super::diagnostic::{Diagnostics, Problem};
 use super::intern::Interner;
@@ -29,7 +31,8 @@ pub fn parse_instance(text: &str) -> Result<RawInstance, Diagnostics> {
         }
         diagnostics
     };
-    let item = parse_instance_item(text).map_err(|problems| fail(&problems))?;
+    let room = Bump::new();
+    let item = parse_instance_item(text, &room).map_err(|problems| fail(&problems))?;
     raw_instance(&item).map_err(|problem| fail(&[problem]))
 }
 

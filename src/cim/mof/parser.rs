@@ -4,6 +4,9 @@
 
 use std::borrow::Cow;
 
+use bumpalo::Bump;
+use bumpalo::collections::Vec as BumpVec;
+
 use super::ast::{
     ClassItem, ElementItem, FlavorItem, InstanceItem, Item, MethodItem, QualifierItem, QualifierUse, Scope, Spanned,
     TypeItem, Value,
@@ -24,6 +27,7 @@ type Parsed<T> = Result<T, Failed>;
 /// The parser of one source.
 #[derive(Debug)]
 pub(super) struct Parser<'s> {
+    room: &'s Bump,
     text: &'s str,
     lexer: Lexer<'s>,
     token: Token<'s>,
@@ -32,10 +36,10 @@ pub(super) struct Parser<'s> {
     problems: Vec<Problem>,
 }
 
-/// Parses a whole source into its productions.
-pub(super) fn parse_source(text: &str) -> (Vec<Item<'_>>, Vec<Problem>) {
-    let mut parser = Parser::new(text);
-    let mut items = Vec::new();
+/// Parses a whole source into its productions, which take their place in `room`.
+pub(super) fn parse_source<'s>(text: &'s str, room: &'s Bump) -> (BumpVec<'s, Item<'s>>, Vec<Problem>) {
+    let mut parser = Parser::new(text, room);
+    let mut items = BumpVec::new_in(room);
     while parser.token.kind != TokenKind::End {
         match parser.item() {
             Ok(Some(item)) => items.push(item),
@@ -47,8 +51,8 @@ pub(super) fn parse_source(text: &str) -> (Vec<Item<'_>>, Vec<Problem>) {
 }
 
 /// Parses the text of one instance; `#pragma` lines in front are ignored (`ws-management.md` §11.5).
-pub(super) fn parse_instance_item(text: &str) -> Result<InstanceItem<'_>, Vec<Problem>> {
-    let mut parser = Parser::new(text);
+pub(super) fn parse_instance_item<'s>(text: &'s str, room: &'s Bump) -> Result<InstanceItem<'s>, Vec<Problem>> {
+    let mut parser = Parser::new(text, room);
     let parsed = parser.single_instance();
     match parsed {
         Ok(instance) if parser.problems.is_empty() => Ok(instance),
@@ -57,11 +61,11 @@ pub(super) fn parse_instance_item(text: &str) -> Result<InstanceItem<'_>, Vec<Pr
 }
 
 impl<'s> Parser<'s> {
-    fn new(text: &'s str) -> Self {
+    fn new(text: &'s str, room: &'s Bump) -> Self {
         let mut lexer = Lexer::new(text);
         let mut problems = Vec::new();
         let token = lexer.next_token(&mut problems);
-        Self { text, lexer, token, previous_end: 0, depth: 0, problems }
+        Self { room, text, lexer, token, previous_end: 0, depth: 0, problems }
     }
 
     fn advance(&mut self) -> Token<'s> {
@@ -221,7 +225,7 @@ impl<'s> Parser<'s> {
         let ty = self.intrinsic_type()?;
         let is_array = self.array_marker()?;
         let default = if self.accept('=') { Some(self.value()?) } else { None };
-        let mut scopes = Vec::new();
+        let mut scopes = BumpVec::new_in(self.room);
         let mut flavor = FlavorItem::default();
         while self.accept(',') {
             if self.accept_word("Scope") {
@@ -282,8 +286,8 @@ impl<'s> Parser<'s> {
     }
 
     /// `[Key, MaxLen(256)]`, or nothing.
-    fn qualifier_list(&mut self) -> Parsed<Vec<QualifierUse<'s>>> {
-        let mut list = Vec::new();
+    fn qualifier_list(&mut self) -> Parsed<BumpVec<'s, QualifierUse<'s>>> {
+        let mut list = BumpVec::new_in(self.room);
         if !self.accept('[') {
             return Ok(list);
         }
@@ -315,11 +319,17 @@ impl<'s> Parser<'s> {
         }
     }
 
-    fn class(&mut self, qualifiers: Vec<QualifierUse<'s>>) -> Parsed<ClassItem<'s>> {
+    fn class(&mut self, qualifiers: BumpVec<'s, QualifierUse<'s>>) -> Parsed<ClassItem<'s>> {
         let name = self.name("the name of the class")?;
         let superclass = if self.accept(':') { Some(self.name("the name of the superclass")?) } else { None };
         self.expect('{')?;
-        let mut class = ClassItem { qualifiers, name, superclass, properties: Vec::new(), methods: Vec::new() };
+        let mut class = ClassItem {
+            qualifiers,
+            name,
+            superclass,
+            properties: BumpVec::new_in(self.room),
+            methods: BumpVec::new_in(self.room),
+        };
         while !self.at('}') {
             if self.token.kind == TokenKind::End {
                 return Err(self.fail("a property, a method or `}`"));
@@ -357,8 +367,8 @@ impl<'s> Parser<'s> {
         Ok(())
     }
 
-    fn parameters(&mut self) -> Parsed<Vec<ElementItem<'s>>> {
-        let mut parameters = Vec::new();
+    fn parameters(&mut self) -> Parsed<BumpVec<'s, ElementItem<'s>>> {
+        let mut parameters = BumpVec::new_in(self.room);
         self.expect('(')?;
         if self.accept(')') {
             return Ok(parameters);
@@ -466,8 +476,8 @@ impl<'s> Parser<'s> {
         Ok(Spanned { node: Value::Array(items), span: Span::new(start, self.previous_end) })
     }
 
-    fn array_items(&mut self) -> Parsed<Vec<Spanned<Value<'s>>>> {
-        let mut items = Vec::new();
+    fn array_items(&mut self) -> Parsed<BumpVec<'s, Spanned<Value<'s>>>> {
+        let mut items = BumpVec::new_in(self.room);
         if self.accept('}') {
             return Ok(items);
         }
@@ -516,7 +526,7 @@ impl<'s> Parser<'s> {
             None
         };
         self.expect('{')?;
-        let mut properties = Vec::new();
+        let mut properties = BumpVec::new_in(self.room);
         while !self.at('}') {
             if self.token.kind == TokenKind::End {
                 return Err(self.fail("a property or `}`"));

@@ -34,7 +34,7 @@ impl QualifierTable {
             name: ClassName::from(item.name.node),
             ty: item.ty,
             is_array: item.is_array,
-            scopes: item.scopes.clone(),
+            scopes: item.scopes.to_vec(),
             flavor: apply(item.flavor, QualifierFlavor::default()),
         };
         self.0.insert(declaration.name.clone(), declaration);

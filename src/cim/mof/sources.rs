@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
+use bumpalo::collections::Vec as BumpVec;
+
 use super::ast::{ClassItem, InstanceItem, Item, QualifierItem};
 use super::compile::{Compilation, includes};
 use super::diagnostic::{Diagnostics, Problem, Span};
@@ -100,7 +102,7 @@ pub(super) struct NamespaceDraft<'m> {
 }
 
 /// A file with its productions.
-pub(super) type ParsedFile<'m> = (&'m SourceFile<'m>, Vec<Item<'m>>);
+pub(super) type ParsedFile<'m> = (&'m SourceFile<'m>, BumpVec<'m, Item<'m>>);
 
 /// Sorts the productions into namespaces, following the includes.
 pub(super) fn collect<'m>(

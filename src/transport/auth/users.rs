@@ -16,7 +16,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use argon2::{Algorithm, Argon2, Block, Params, PasswordHash, PasswordHasher, Version};
+use argon2::password_hash::phc::{Output, ParamsString, Salt};
+use argon2::{Algorithm, Argon2, Block, Params, PasswordHash, Version};
+use ring::rand::{SecureRandom, SystemRandom};
 use subtle::ConstantTimeEq;
 
 use zeroize::Zeroizing;
@@ -323,13 +325,8 @@ fn matches(hash: &str, password: &[u8]) -> Option<bool> {
     let algorithm = Algorithm::try_from(parsed.algorithm.as_str()).ok()?;
     let version = parsed.version.map_or(Some(Version::default()), |version| Version::try_from(version).ok())?;
     let params = Params::try_from(&parsed).ok()?;
-    let blocks = params.block_count();
-    let mut memory = Vec::with_capacity(blocks.max(ROOM_BLOCKS));
-    memory.resize(blocks, Block::default());
     let mut found = vec![0; expected.as_bytes().len()];
-    Argon2::new(algorithm, version, params)
-        .hash_password_into_with_memory(password, salt, &mut found, &mut memory)
-        .ok()?;
+    derive(&Argon2::new(algorithm, version, params), password, salt, &mut found).ok()?;
     Some(found.ct_eq(expected.as_bytes()).into())
 }
 
@@ -339,8 +336,27 @@ fn matches(hash: &str, password: &[u8]) -> Option<bool> {
 /// When the system has no random numbers, or the password is longer than argon2 takes (4 GiB).
 pub fn hash_password(password: &[u8]) -> Result<String, argon2::password_hash::Error> {
     let params = Params::new(MEMORY_KIB, PASSES, 1, None)?;
-    let hash = Argon2::new(Algorithm::Argon2id, Version::V0x13, params).hash_password(password)?;
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+    let mut salt = [0; Salt::RECOMMENDED_LENGTH];
+    SystemRandom::new().fill(&mut salt).map_err(|_| argon2::password_hash::Error::RngFailure)?;
+    let mut hash = [0; Params::DEFAULT_OUTPUT_LEN];
+    derive(&argon2, password, &salt, &mut hash)?;
+    let hash = PasswordHash {
+        algorithm: Algorithm::Argon2id.ident(),
+        version: Some(Version::V0x13.into()),
+        params: ParamsString::try_from(argon2.params())?,
+        salt: Some(Salt::new(&salt)?),
+        hash: Some(Output::new(&hash)?),
+    };
     Ok(hash.to_string())
+}
+
+/// The hash itself, in memory that the system has back afterwards.
+fn derive(argon2: &Argon2<'_>, password: &[u8], salt: &[u8], hash: &mut [u8]) -> argon2::Result<()> {
+    let blocks = argon2.params().block_count();
+    let mut memory = Vec::with_capacity(blocks.max(ROOM_BLOCKS));
+    memory.resize(blocks, Block::default());
+    argon2.hash_password_into_with_memory(password, salt, hash, &mut memory)
 }
 
 #[cfg(test)]
