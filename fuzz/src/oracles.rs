@@ -276,6 +276,14 @@ pub fn wql(text: &str) {
     };
     let printed = query.to_string();
     assert_eq!(printed.parse::<Query>().as_ref(), Ok(&query), "{printed}");
+    if let Query::Classes(classes) = &query
+        && let Ok(bound) = classes.bind(namespace())
+    {
+        let system = SystemProperties { server: "HOST1", namespace: "root/test" };
+        for class in namespace().classes() {
+            std::hint::black_box(bound.matches(class, &system));
+        }
+    }
     if let Query::Select(select) = &query
         && let Ok(bound) = select.bind(class())
     {

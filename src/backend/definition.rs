@@ -106,12 +106,21 @@ impl Default for LaunchedMachine {
     }
 }
 
+/// Memory of a machine whose definition does not state it, in MiB.
+pub const DEFAULT_MEMORY_MB: u64 = 1024;
+/// The most memory that a definition may state, in MiB; the least is one.
+pub const MAX_MEMORY_MB: u64 = 16_777_216;
+/// Virtual processors of a machine whose definition does not state them.
+pub const DEFAULT_PROCESSORS: u32 = 1;
+/// The most virtual processors that a definition may state; the least is one.
+pub const MAX_PROCESSORS: u64 = 4096;
+
 const fn default_memory() -> u64 {
-    1024
+    DEFAULT_MEMORY_MB
 }
 
 const fn default_processors() -> u32 {
-    1
+    DEFAULT_PROCESSORS
 }
 
 /// A disk of a machine.

@@ -109,6 +109,18 @@ impl HostInspector {
         usage
     }
 
+    /// How long each virtual processor of a machine has run, by its number.
+    ///
+    /// `process` is that of QEMU, which names the threads of virtual processors `CPU 0/KVM` when it is told to, as
+    /// this server and libvirt tell it. Of a process that has gone, or whose threads have other names, there is none.
+    #[must_use]
+    pub fn processor_times(&self, process: u32) -> BTreeMap<u32, Duration> {
+        let Ok(threads) = fs::read_dir(self.root.join(format!("proc/{process}/task"))) else {
+            return BTreeMap::new();
+        };
+        threads.filter_map(|thread| processor_time(&thread.ok()?.path())).collect()
+    }
+
     fn read_usage(&self) -> HostUsage {
         let memory = Numbers::of_memory(&self.root);
         HostUsage {
@@ -117,6 +129,16 @@ impl HostInspector {
             processes: processes(&self.root),
         }
     }
+}
+
+/// Number and time of the virtual processor that a thread is.
+fn processor_time(thread: &Path) -> Option<(u32, Duration)> {
+    let name = fs::read_to_string(thread.join("comm")).ok()?;
+    let (number, _) = name.strip_prefix("CPU ")?.split_once('/')?;
+    let times = fs::read_to_string(thread.join("schedstat")).ok()?;
+    // The first number: nanoseconds on a processor.
+    let time = times.split_ascii_whitespace().next()?.parse().ok()?;
+    Some((number.parse().ok()?, Duration::from_nanos(time)))
 }
 
 /// A line that says something.
@@ -244,6 +266,26 @@ mod tests {
         assert_eq!(host.usage(now), usage);
         let later = HostUsage { processes: Some(2), ..usage };
         assert_eq!(host.usage(now + USAGE_LASTS), later);
+    }
+
+    #[test]
+    fn threads_with_the_names_of_processors_tell_their_times() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        for (thread, name, times) in [
+            (7, "qemu-system-x86\n", "9 9 9\n"),
+            (8, "CPU 1/TCG\n", "1500000000 8 9\n"),
+            (9, "CPU 0/KVM\n", "42 8 9\n"),
+            (10, "CPU x/KVM\n", "42 8 9\n"),
+            (11, "CPU 2/KVM\n", "\n"),
+        ] {
+            write(root, &format!("proc/7/task/{thread}/comm"), name);
+            write(root, &format!("proc/7/task/{thread}/schedstat"), times);
+        }
+        let host = HostInspector::open(root);
+        let times = [(0, Duration::from_nanos(42)), (1, Duration::from_millis(1500))];
+        assert_eq!(host.processor_times(7), times.into());
+        assert_eq!(host.processor_times(8), BTreeMap::new());
     }
 
     #[test]

@@ -30,8 +30,8 @@ mod volume;
 
 pub use control::{Interrupted, Journal, JournalStep, NoJournal, Progress, StagedFile, StepControl};
 pub use definition::{
-    AttachedMachine, CollectionDefinition, DiskDefinition, DiskFormat, LaunchedMachine, MachineDefinition,
-    PoolDefinition, PoolSnapshots, QemuMachine,
+    AttachedMachine, CollectionDefinition, DEFAULT_MEMORY_MB, DEFAULT_PROCESSORS, DiskDefinition, DiskFormat,
+    LaunchedMachine, MAX_MEMORY_MB, MAX_PROCESSORS, MachineDefinition, PoolDefinition, PoolSnapshots, QemuMachine,
 };
 pub use directory::DirectoryPools;
 pub use error::{BackendError, Cause};

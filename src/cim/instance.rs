@@ -87,6 +87,15 @@ impl CimInstance {
         path
     }
 
+    /// The same instance with its keys and nothing else.
+    #[must_use]
+    pub fn keys_only(&self) -> Self {
+        let value = |(property, value): (&PropertyDeclaration, &CimValue)| {
+            if property.is_key { value.clone() } else { CimValue::Null }
+        };
+        Self { class: Arc::clone(&self.class), values: self.properties().map(value).collect() }
+    }
+
     /// The same instance seen as one of its base classes: only the properties of `base`.
     #[must_use]
     pub fn cast_to(&self, base: &Arc<ClassDeclaration>) -> Self {

@@ -1,5 +1,7 @@
 //! Every key there is.
 
+use crate::backend::{MAX_MEMORY_MB, MAX_PROCESSORS};
+
 /// What a value looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -148,8 +150,8 @@ pub const KEYS: &[Key] = &[
     key("machine", "id", Kind::Guid, ""),
     key("machine", "name", Kind::Text, ""),
     key("machine", "notes", Kind::Text, ""),
-    key("machine", "memory_mb", Kind::Number(1, 16_777_216), "1024"),
-    key("machine", "processors", Kind::Number(1, 4096), "1"),
+    key("machine", "memory_mb", Kind::Number(1, MAX_MEMORY_MB), "1024"),
+    key("machine", "processors", Kind::Number(1, MAX_PROCESSORS), "1"),
     key("machine.qemu", "monitor", Kind::Path, ""),
     key("machine.qemu", "agent", Kind::Path, ""),
     key("machine.qemu", "machine", Kind::Text, "q35"),

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use smol_str::{SmolStr, format_smolstr};
 
+use super::definitions::Definition;
 use super::devices::{
     CARD_DATA, CONNECTION_DATA, Device, Disk, Hardware, MEMORY_DATA, PROCESSOR_DATA, Part, SERIAL_DATA, devices_of,
 };
+use super::drives::HostDrive;
 use super::element::{Element, STORAGE_DATA, guid_text};
 use super::family::{Elements, Family};
 use super::scope::Scope;
@@ -113,11 +115,18 @@ impl Family for DeviceSettings {
         let owners = scope.view.systems().map(|system| system.id);
         let owners = owners.chain(scope.view.snapshots().map(|snapshot| snapshot.id));
         let devices = owners.flat_map(|owner| devices_of(&scope.view, owner));
-        Box::new(devices.filter(|device| device.class_name() == self.class).map(Element::Device))
+        let devices = devices.filter(|device| device.class_name() == self.class).map(Element::Device);
+        Box::new(devices.chain(Definition::of_class(self.class).map(Element::Definition)))
     }
 
     fn instance(&self, scope: &Scope, element: Element) -> Result<Option<CimInstance>, CimError> {
-        let Element::Device(device) = element else { return Ok(None) };
+        let device = match element {
+            Element::Device(device) => device,
+            Element::Definition(definition) => {
+                return definition.fill(InstanceBuilder::from_template(self.template.clone())).build().map(Some);
+            }
+            _ => return Ok(None),
+        };
         let Some(hardware) = Hardware::of(&scope.view, device.owner) else { return Ok(None) };
         let builder = InstanceBuilder::from_template(self.template.clone()).set("InstanceID", device.instance_id());
         let builder = filled(builder, scope, device, &hardware);
@@ -130,7 +139,7 @@ fn filled(builder: InstanceBuilder, scope: &Scope, device: Device, hardware: &Ha
     let parent = |part| device.sibling(part).path_text(scope);
     Some(match device.part {
         Part::Controller => of_machine(controller(builder), hardware),
-        Part::Drive(number) => drive(builder, hardware.disks.get(number)?)
+        Part::Drive(number) => drive(builder, scope, hardware.disks.get(number)?)
             .set("Parent", parent(Part::Controller))
             .set("AddressOnParent", format_smolstr!("{number}")),
         Part::Image(number) => {
@@ -172,7 +181,7 @@ fn controller(builder: InstanceBuilder) -> InstanceBuilder {
         .set("Address", "")
 }
 
-fn drive(builder: InstanceBuilder, disk: &Disk<'_>) -> InstanceBuilder {
+fn drive(builder: InstanceBuilder, scope: &Scope, disk: &Disk<'_>) -> InstanceBuilder {
     let builder = builder
         .set("Caption", "Hard Drive")
         .set("Description", "Settings for the Microsoft Synthetic Disk Drive")
@@ -182,7 +191,7 @@ fn drive(builder: InstanceBuilder, disk: &Disk<'_>) -> InstanceBuilder {
     if disk.pass_through {
         builder
             .set("ResourceSubType", "Microsoft:Hyper-V:Physical Disk Drive")
-            .set("HostResource", CimValue::from([file_text(disk.file)]))
+            .set("HostResource", CimValue::from([Element::HostDrive(HostDrive::of_device(disk.file)).path_text(scope)]))
     } else {
         builder.set("ResourceSubType", "Microsoft:Hyper-V:Synthetic Disk Drive")
     }

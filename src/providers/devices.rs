@@ -29,8 +29,8 @@ pub(super) const DEVICE_CLASSES: [&str; 7] =
 
 // The types of virtual devices, which are the same on every host.
 const SCSI: &str = "BA6163D9-04A1-4D29-B605-72E2FFB1DC7F";
-const PROCESSOR: &str = "B637F346-6A0E-4DEC-AF52-BD70CB80A21D";
-const MEMORY: &str = "4764334D-E001-4176-82EE-5594EC9B530E";
+pub(super) const PROCESSOR: &str = "B637F346-6A0E-4DEC-AF52-BD70CB80A21D";
+pub(super) const MEMORY: &str = "4764334D-E001-4176-82EE-5594EC9B530E";
 const CARD: &str = "F8615163-DF3E-46C5-913F-F2D2F965ED0E";
 const SERIAL: &str = "8E3A359F-559A-4B6A-98A9-1690A6100ED7";
 

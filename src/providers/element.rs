@@ -2,7 +2,9 @@
 
 use smol_str::{SmolStr, SmolStrBuilder, format_smolstr};
 
+use super::definitions::{ALLOCATION_CAPABILITIES, Definition, Resource};
 use super::devices::{DEVICE_CLASSES, Device};
+use super::drives::{DISK_DRIVE, HostDrive};
 use super::host::{HOST_CLASSES, HostRecord};
 use super::records::{Capability, Profile, Service};
 use super::scope::Scope;
@@ -25,10 +27,16 @@ pub(super) enum Element {
     Snapshot(Guid),
     /// A device record of a machine or snapshot.
     Device(Device),
+    /// A settings record that states what definitions may state.
+    Definition(Definition),
+    /// Which amounts of a resource can be stated.
+    Allocation(Resource),
     /// What asks the guest of a virtual machine to shut down.
     Shutdown(Guid),
     /// A switch of the host.
     Switch(Switch),
+    /// A disk of the host that a machine uses as it is.
+    HostDrive(HostDrive),
     /// A record of the host in `root/cimv2`.
     HostRecord(HostRecord),
     /// A job.
@@ -96,8 +104,11 @@ impl Element {
             Self::Host | Self::System(_) => COMPUTER_SYSTEM,
             Self::Settings(_) | Self::Snapshot(_) => SETTING_DATA,
             Self::Device(device) => device.class_name(),
+            Self::Definition(definition) => definition.class_name(),
+            Self::Allocation(_) => ALLOCATION_CAPABILITIES,
             Self::Shutdown(_) => SHUTDOWN,
             Self::Switch(_) => SWITCH,
+            Self::HostDrive(_) => DISK_DRIVE,
             Self::HostRecord(record) => record.class_name(),
             Self::Job(_) => JOB,
             Self::SystemCollection(_) => SYSTEM_COLLECTION,
@@ -133,6 +144,8 @@ impl Element {
                 path.with_key("InstanceID", settings_id(id))
             }
             Self::Device(device) => path.with_key("InstanceID", device.instance_id()),
+            Self::Definition(definition) => path.with_key("InstanceID", definition.instance_id()),
+            Self::Allocation(resource) => path.with_key("InstanceID", resource.instance_id()),
             Self::Shutdown(id) => path
                 .with_key("CreationClassName", SmolStr::new_static(SHUTDOWN))
                 .with_key("DeviceID", shutdown::device_id(id))
@@ -141,6 +154,11 @@ impl Element {
             Self::Switch(switch) => {
                 path.with_key("CreationClassName", SmolStr::new_static(SWITCH)).with_key("Name", guid_text(switch.0))
             }
+            Self::HostDrive(drive) => path
+                .with_key("CreationClassName", SmolStr::new_static(DISK_DRIVE))
+                .with_key("DeviceID", drive.device_id())
+                .with_key("SystemCreationClassName", SmolStr::new_static(COMPUTER_SYSTEM))
+                .with_key("SystemName", scope.host().clone()),
             Self::HostRecord(record) => record.with_keys(path, &scope.shared.options),
             Self::Job(id) => path.with_key("InstanceID", guid_text(id)),
             Self::SystemCollection(id) | Self::ManagementCollection(id) | Self::SnapshotCollection(id) => {
@@ -232,16 +250,23 @@ fn find_system(path: &ObjectPath, scope: &Scope) -> Option<Element> {
 fn find_device(class: &str, path: &ObjectPath, scope: &Scope) -> Option<Element> {
     let is_one_of = |classes: &[&str]| classes.iter().any(|known| known.eq_ignore_ascii_case(class));
     if is_one_of(&DEVICE_CLASSES) {
-        let device = Device::find(only_key(path, "InstanceID")?, &scope.view)?;
-        return device.class_name().eq_ignore_ascii_case(class).then_some(Element::Device(device));
+        let id = only_key(path, "InstanceID")?;
+        let found = Definition::find(id).map(Element::Definition);
+        let found = found.or_else(|| Device::find(id, &scope.view).map(Element::Device))?;
+        return found.class_name().eq_ignore_ascii_case(class).then_some(found);
     }
     if is_one_of(&HOST_CLASSES) {
         return HostRecord::find(class, path, &scope.shared.options).map(Element::HostRecord);
+    }
+    if class.eq_ignore_ascii_case(ALLOCATION_CAPABILITIES) {
+        return Resource::find(only_key(path, "InstanceID")?).map(Element::Allocation);
     }
     let found = if class.eq_ignore_ascii_case(SHUTDOWN) {
         shutdown::component_of(scope, guid(key_of(path, "SystemName")?)?)
     } else if class.eq_ignore_ascii_case(SWITCH) {
         Switch::find(guid(key_of(path, "Name")?)?, &scope.view).map(Element::Switch)
+    } else if class.eq_ignore_ascii_case(DISK_DRIVE) {
+        HostDrive::find(key_of(path, "DeviceID")?, &scope.view).map(Element::HostDrive)
     } else {
         None
     };

@@ -246,16 +246,21 @@ pub const MOF_SOURCES: &[(&str, &str)] = &[
     mof!("schemas/root/cimv2/CIM_OperatingSystem.mof"),
     mof!("schemas/root/cimv2/CIM_Processor.mof"),
     mof!("schemas/root/cimv2/CIM_Product.mof"),
+    mof!("schemas/root/cimv2/CIM_StatisticalInformation.mof"),
     mof!("schemas/root/cimv2/CIM_System.mof"),
     mof!("schemas/root/cimv2/Win32_ComputerSystem.mof"),
     mof!("schemas/root/cimv2/Win32_ComputerSystemProcessor.mof"),
     mof!("schemas/root/cimv2/Win32_ComputerSystemProduct.mof"),
     mof!("schemas/root/cimv2/Win32_OperatingSystem.mof"),
+    mof!("schemas/root/cimv2/Win32_Perf.mof"),
+    mof!("schemas/root/cimv2/Win32_PerfRawData.mof"),
+    mof!("schemas/root/cimv2/Win32_PerfRawData_HvStats_HyperVHypervisorVirtualProcessor.mof"),
     mof!("schemas/root/cimv2/Win32_Processor.mof"),
     mof!("schemas/root/cimv2/Win32_SystemDevices.mof"),
     mof!("schemas/root/cimv2/namespace.mof"),
     mof!("schemas/root/interop/CIM_Dependency.mof"),
     mof!("schemas/root/interop/CIM_ElementConformsToProfile.mof"),
+    mof!("schemas/root/interop/CIM_IndicationFilter.mof"),
     mof!("schemas/root/interop/CIM_ManagedElement.mof"),
     mof!("schemas/root/interop/CIM_ReferencedProfile.mof"),
     mof!("schemas/root/interop/CIM_RegisteredProfile.mof"),
@@ -269,6 +274,7 @@ pub const MOF_SOURCES: &[(&str, &str)] = &[
     mof!("schemas/root/omi/OMI_Identify.mof"),
     mof!("schemas/root/omi/namespace.mof"),
     mof!("schemas/root/virtualization/v2/CIM_AffectedJobElement.mof"),
+    mof!("schemas/root/virtualization/v2/CIM_AllocationCapabilities.mof"),
     mof!("schemas/root/virtualization/v2/CIM_Capabilities.mof"),
     mof!("schemas/root/virtualization/v2/CIM_CollectedMSEs.mof"),
     mof!("schemas/root/virtualization/v2/CIM_Collection.mof"),
@@ -277,6 +283,7 @@ pub const MOF_SOURCES: &[(&str, &str)] = &[
     mof!("schemas/root/virtualization/v2/CIM_ComputerSystem.mof"),
     mof!("schemas/root/virtualization/v2/CIM_ConcreteJob.mof"),
     mof!("schemas/root/virtualization/v2/CIM_Dependency.mof"),
+    mof!("schemas/root/virtualization/v2/CIM_DiskDrive.mof"),
     mof!("schemas/root/virtualization/v2/CIM_ElementCapabilities.mof"),
     mof!("schemas/root/virtualization/v2/CIM_ElementConformsToProfile.mof"),
     mof!("schemas/root/virtualization/v2/CIM_ElementSettingData.mof"),
@@ -298,6 +305,7 @@ pub const MOF_SOURCES: &[(&str, &str)] = &[
     mof!("schemas/root/virtualization/v2/CIM_LogicalElement.mof"),
     mof!("schemas/root/virtualization/v2/CIM_ManagedElement.mof"),
     mof!("schemas/root/virtualization/v2/CIM_ManagedSystemElement.mof"),
+    mof!("schemas/root/virtualization/v2/CIM_MediaAccessDevice.mof"),
     mof!("schemas/root/virtualization/v2/CIM_MemberOfCollection.mof"),
     mof!("schemas/root/virtualization/v2/CIM_MostCurrentSnapshotInBranch.mof"),
     mof!("schemas/root/virtualization/v2/CIM_OwningJobElement.mof"),
@@ -322,6 +330,7 @@ pub const MOF_SOURCES: &[(&str, &str)] = &[
     mof!("schemas/root/virtualization/v2/CIM_VirtualSystemSnapshotService.mof"),
     mof!("schemas/root/virtualization/v2/CIM_VirtualSystemSnapshotServiceCapabilities.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_AffectedJobElement.mof"),
+    mof!("schemas/root/virtualization/v2/Msvm_AllocationCapabilities.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_CollectedCollections.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_CollectedReferencePoints.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_CollectedSnapshots.mof"),
@@ -336,6 +345,7 @@ pub const MOF_SOURCES: &[(&str, &str)] = &[
     mof!("schemas/root/virtualization/v2/Msvm_ComputerSystem.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_ComputerSystemSummaryInformation.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_ConcreteJob.mof"),
+    mof!("schemas/root/virtualization/v2/Msvm_DiskDrive.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_ElementCapabilities.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_ElementConformsToProfile.mof"),
     mof!("schemas/root/virtualization/v2/Msvm_ElementSettingData.mof"),
@@ -401,6 +411,7 @@ pub const MOF_SOURCES: &[(&str, &str)] = &[
 pub mod class {
     names! {
         CIM_AFFECTED_JOB_ELEMENT = "CIM_AffectedJobElement";
+        CIM_ALLOCATION_CAPABILITIES = "CIM_AllocationCapabilities";
         CIM_CAPABILITIES = "CIM_Capabilities";
         CIM_COLLECTED_MS_ES = "CIM_CollectedMSEs";
         CIM_COLLECTION = "CIM_Collection";
@@ -412,6 +423,7 @@ pub mod class {
         CIM_CONCRETE_JOB = "CIM_ConcreteJob";
         CIM_DATA_FILE = "CIM_DataFile";
         CIM_DEPENDENCY = "CIM_Dependency";
+        CIM_DISK_DRIVE = "CIM_DiskDrive";
         CIM_ELEMENT_CAPABILITIES = "CIM_ElementCapabilities";
         CIM_ELEMENT_CONFORMS_TO_PROFILE = "CIM_ElementConformsToProfile";
         CIM_ELEMENT_SETTING_DATA = "CIM_ElementSettingData";
@@ -423,6 +435,7 @@ pub mod class {
         CIM_HOSTED_DEPENDENCY = "CIM_HostedDependency";
         CIM_HOSTED_SERVICE = "CIM_HostedService";
         CIM_INDICATION = "CIM_Indication";
+        CIM_INDICATION_FILTER = "CIM_IndicationFilter";
         CIM_INST_CREATION = "CIM_InstCreation";
         CIM_INST_DELETION = "CIM_InstDeletion";
         CIM_INST_INDICATION = "CIM_InstIndication";
@@ -435,6 +448,7 @@ pub mod class {
         CIM_LOGICAL_IDENTITY = "CIM_LogicalIdentity";
         CIM_MANAGED_ELEMENT = "CIM_ManagedElement";
         CIM_MANAGED_SYSTEM_ELEMENT = "CIM_ManagedSystemElement";
+        CIM_MEDIA_ACCESS_DEVICE = "CIM_MediaAccessDevice";
         CIM_MEMBER_OF_COLLECTION = "CIM_MemberOfCollection";
         CIM_MOST_CURRENT_SNAPSHOT_IN_BRANCH = "CIM_MostCurrentSnapshotInBranch";
         CIM_OPERATING_SYSTEM = "CIM_OperatingSystem";
@@ -452,6 +466,7 @@ pub mod class {
         CIM_SETTINGS_DEFINE_STATE = "CIM_SettingsDefineState";
         CIM_SETTING_DATA = "CIM_SettingData";
         CIM_SNAPSHOT_OF_VIRTUAL_SYSTEM = "CIM_SnapshotOfVirtualSystem";
+        CIM_STATISTICAL_INFORMATION = "CIM_StatisticalInformation";
         CIM_STORAGE_ALLOCATION_SETTING_DATA = "CIM_StorageAllocationSettingData";
         CIM_SYSTEM = "CIM_System";
         CIM_SYSTEM_COMPONENT = "CIM_SystemComponent";
@@ -516,6 +531,7 @@ pub mod class {
         MSFT_SM_SYSTEM_TO_REPLICA_PEER = "MSFT_SMSystemToReplicaPeer";
         MSFT_SM_WBEM_SERVICE = "MSFT_SMWbemService";
         MSVM_AFFECTED_JOB_ELEMENT = "Msvm_AffectedJobElement";
+        MSVM_ALLOCATION_CAPABILITIES = "Msvm_AllocationCapabilities";
         MSVM_CLUSTER_V2_ELEMENT_CONFORMS_TO_PROFILE = "Msvm_ClusterV2ElementConformsToProfile";
         MSVM_COLLECTED_COLLECTIONS = "Msvm_CollectedCollections";
         MSVM_COLLECTED_REFERENCE_POINTS = "Msvm_CollectedReferencePoints";
@@ -533,6 +549,7 @@ pub mod class {
         MSVM_COMPUTER_SYSTEM_SUMMARY_INFORMATION = "Msvm_ComputerSystemSummaryInformation";
         MSVM_CONCRETE_IDENTITY = "Msvm_ConcreteIdentity";
         MSVM_CONCRETE_JOB = "Msvm_ConcreteJob";
+        MSVM_DISK_DRIVE = "Msvm_DiskDrive";
         MSVM_ELEMENT_CAPABILITIES = "Msvm_ElementCapabilities";
         MSVM_ELEMENT_CONFORMS_TO_PROFILE = "Msvm_ElementConformsToProfile";
         MSVM_ELEMENT_SETTING_DATA = "Msvm_ElementSettingData";
@@ -595,6 +612,9 @@ pub mod class {
         WIN32_COMPUTER_SYSTEM_PROCESSOR = "Win32_ComputerSystemProcessor";
         WIN32_COMPUTER_SYSTEM_PRODUCT = "Win32_ComputerSystemProduct";
         WIN32_OPERATING_SYSTEM = "Win32_OperatingSystem";
+        WIN32_PERF = "Win32_Perf";
+        WIN32_PERF_RAW_DATA = "Win32_PerfRawData";
+        WIN32_PERF_RAW_DATA_HV_STATS_HYPER_V_HYPERVISOR_VIRTUAL_PROCESSOR = "Win32_PerfRawData_HvStats_HyperVHypervisorVirtualProcessor";
         WIN32_PROCESSOR = "Win32_Processor";
         WIN32_SYSTEM_DEVICES = "Win32_SystemDevices";
         WSNAPD_SNAPSHOT_OUTCOME = "Wsnapd_SnapshotOutcome";
@@ -610,7 +630,11 @@ pub mod property {
         ADDITIONAL_AVAILABILITY = "AdditionalAvailability";
         ADDITIONAL_RECOVERY_INFORMATION = "AdditionalRecoveryInformation";
         ADDRESS = "Address";
+        ADDRESS_DOMAIN_FLUSHES_PERSEC = "AddressDomainFlushesPersec";
         ADDRESS_ON_PARENT = "AddressOnParent";
+        ADDRESS_SPACE_EVICTIONS_PERSEC = "AddressSpaceEvictionsPersec";
+        ADDRESS_SPACE_FLUSHES_PERSEC = "AddressSpaceFlushesPersec";
+        ADDRESS_SPACE_SWITCHES_PERSEC = "AddressSpaceSwitchesPersec";
         ADDRESS_WIDTH = "AddressWidth";
         ADMIN_PASSWORD_STATUS = "AdminPasswordStatus";
         ADVERTISE_TYPES = "AdvertiseTypes";
@@ -624,6 +648,11 @@ pub mod property {
         ALLOW_FULL_SCSI_COMMAND_SET = "AllowFullSCSICommandSet";
         ALLOW_REDUCED_FC_REDUNDANCY = "AllowReducedFcRedundancy";
         ANTECEDENT = "Antecedent";
+        APICEOI_ACCESSES_PERSEC = "APICEOIAccessesPersec";
+        APICIP_IS_SENT_PERSEC = "APICIPIsSentPersec";
+        APICMMIO_ACCESSES_PERSEC = "APICMMIOAccessesPersec";
+        APICTPR_ACCESSES_PERSEC = "APICTPRAccessesPersec";
+        APIC_SELF_IP_IS_SENT_PERSEC = "APICSelfIPIsSentPersec";
         APPLICATION_HEALTH = "ApplicationHealth";
         ARCHITECTURE = "Architecture";
         ARCHIVE = "Archive";
@@ -674,6 +703,7 @@ pub mod property {
         CACHING_MODE = "CachingMode";
         CANCELLABLE = "Cancellable";
         CAPABILITIES = "Capabilities";
+        CAPABILITY_DESCRIPTIONS = "CapabilityDescriptions";
         CAPTION = "Caption";
         CAPTURE_LIVE_STATE = "CaptureLiveState";
         CHANGEABLE_TYPE = "ChangeableType";
@@ -706,6 +736,8 @@ pub mod property {
         CONSOLE_MODE = "ConsoleMode";
         CONSUMABLE_BLOCKS = "ConsumableBlocks";
         CONSUMER_VISIBILITY = "ConsumerVisibility";
+        CONTROL_REGISTER_ACCESSES_COST = "ControlRegisterAccessesCost";
+        CONTROL_REGISTER_ACCESSES_PERSEC = "ControlRegisterAccessesPersec";
         COPY_METHODOLOGY = "CopyMethodology";
         COPY_METHODOLOGY_DESCRIPTION = "CopyMethodologyDescription";
         COPY_PRIORITY = "CopyPriority";
@@ -719,7 +751,11 @@ pub mod property {
         COPY_VM_STORAGE = "CopyVmStorage";
         CORRELATED_INDICATIONS = "CorrelatedIndications";
         COUNTRY_CODE = "CountryCode";
+        CPUID_INSTRUCTIONS_COST = "CPUIDInstructionsCost";
+        CPUID_INSTRUCTIONS_PERSEC = "CPUIDInstructionsPersec";
         CPU_STATUS = "CpuStatus";
+        CPU_WAIT_TIME_PER_DISPATCH = "CPUWaitTimePerDispatch";
+        CPU_WAIT_TIME_PER_DISPATCH_BASE = "CPUWaitTimePerDispatch_Base";
         CREATE_VM_EXPORT_SUBDIRECTORY = "CreateVmExportSubdirectory";
         CREATION_CLASS_NAME = "CreationClassName";
         CREATION_DATE = "CreationDate";
@@ -748,8 +784,11 @@ pub mod property {
         DEBUG_CHANNEL_ID = "DebugChannelId";
         DEBUG_PORT = "DebugPort";
         DEBUG_PORT_ENABLED = "DebugPortEnabled";
+        DEBUG_REGISTER_ACCESSES_COST = "DebugRegisterAccessesCost";
+        DEBUG_REGISTER_ACCESSES_PERSEC = "DebugRegisterAccessesPersec";
         DEDICATED = "Dedicated";
         DEDUPLICATION_WORKLOAD = "DeduplicationWorkload";
+        DEFAULT_BLOCK_SIZE = "DefaultBlockSize";
         DEFAULT_EXTERNAL_DATA_ROOT = "DefaultExternalDataRoot";
         DEFAULT_READ_WRITE = "DefaultReadWrite";
         DEFAULT_RECOVERY_POINT_OBJECTIVE = "DefaultRecoveryPointObjective";
@@ -772,6 +811,7 @@ pub mod property {
         DOMAIN = "Domain";
         DOMAIN_ROLE = "DomainRole";
         DRIVE = "Drive";
+        DRIVE_NUMBER = "DriveNumber";
         DYNAMIC_MEMORY_ENABLED = "DynamicMemoryEnabled";
         EIGHT_DOT_THREE_FILE_NAME = "EightDotThreeFileName";
         ELAPSED_TIME = "ElapsedTime";
@@ -780,6 +820,8 @@ pub mod property {
         ELEMENT_NAME = "ElementName";
         ELEMENT_NAME_EDIT_SUPPORTED = "ElementNameEditSupported";
         ELEMENT_NAME_MASK = "ElementNameMask";
+        EMULATED_INSTRUCTIONS_COST = "EmulatedInstructionsCost";
+        EMULATED_INSTRUCTIONS_PERSEC = "EmulatedInstructionsPersec";
         ENABLED_DEFAULT = "EnabledDefault";
         ENABLED_STATE = "EnabledState";
         ENABLE_DAYLIGHT_SAVINGS_TIME = "EnableDaylightSavingsTime";
@@ -793,6 +835,7 @@ pub mod property {
         ERROR_CLEARED = "ErrorCleared";
         ERROR_CODE = "ErrorCode";
         ERROR_DESCRIPTION = "ErrorDescription";
+        ERROR_METHODOLOGY = "ErrorMethodology";
         ERROR_SOURCE = "ErrorSource";
         ERROR_SOURCE_FORMAT = "ErrorSourceFormat";
         ERROR_SUMMARY_DESCRIPTION = "ErrorSummaryDescription";
@@ -806,6 +849,8 @@ pub mod property {
         EXTENT_STRIPE_LENGTH_DEFAULT = "ExtentStripeLengthDefault";
         EXTENT_STRIPE_LENGTH_MAX = "ExtentStripeLengthMax";
         EXTENT_STRIPE_LENGTH_MIN = "ExtentStripeLengthMin";
+        EXTERNAL_INTERRUPTS_COST = "ExternalInterruptsCost";
+        EXTERNAL_INTERRUPTS_PERSEC = "ExternalInterruptsPersec";
         EXT_CLOCK = "ExtClock";
         FAILED_OVER_REPLICATION_TYPE = "FailedOverReplicationType";
         FAMILY = "Family";
@@ -829,12 +874,17 @@ pub mod property {
         FREE_PHYSICAL_MEMORY = "FreePhysicalMemory";
         FREE_SPACE_IN_PAGING_FILES = "FreeSpaceInPagingFiles";
         FREE_VIRTUAL_MEMORY = "FreeVirtualMemory";
+        FREQUENCY_OBJECT = "Frequency_Object";
+        FREQUENCY_PERF_TIME = "Frequency_PerfTime";
+        FREQUENCY_SYS100_NS = "Frequency_Sys100NS";
         FRIENDLY_NAME = "FriendlyName";
         FRONT_PANEL_RESET_STATUS = "FrontPanelResetStatus";
         FROZEN_TIME = "FrozenTime";
         FS_CREATION_CLASS_NAME = "FSCreationClassName";
         FS_NAME = "FSName";
         GENERATION = "Generation";
+        GLOBAL_GVA_RANGE_FLUSHES_PERSEC = "GlobalGVARangeFlushesPersec";
+        GPA_SPACE_HYPERCALLS_PERSEC = "GPASpaceHypercallsPersec";
         GROUP_COMPONENT = "GroupComponent";
         GUEST_BACKUP_TYPE = "GuestBackupType";
         GUEST_CONTROLLED_CACHE_TYPES = "GuestControlledCacheTypes";
@@ -842,11 +892,13 @@ pub mod property {
         GUEST_FEATURE_SET = "GuestFeatureSet";
         GUEST_OPERATING_SYSTEM = "GuestOperatingSystem";
         GUEST_OS_NOTIFICATION_ENABLED = "GuestOSNotificationEnabled";
+        GUEST_PAGE_TABLE_MAPS_PERSEC = "GuestPageTableMapsPersec";
         GUEST_STATE_DATA_ROOT = "GuestStateDataRoot";
         GUEST_STATE_FILE = "GuestStateFile";
         GUEST_STATE_ISOLATION_ENABLED = "GuestStateIsolationEnabled";
         GUEST_STATE_ISOLATION_MODE = "GuestStateIsolationMode";
         GUEST_STATE_ISOLATION_TYPE = "GuestStateIsolationType";
+        HARDWARE_INTERRUPTS_PERSEC = "HardwareInterruptsPersec";
         HAS_ASSOCIATED_DATA = "HasAssociatedData";
         HAS_ASSOCIATED_LOG = "HasAssociatedLog";
         HBA_LUN_TIMEOUT = "HbaLunTimeout";
@@ -857,6 +909,8 @@ pub mod property {
         HIDDEN = "Hidden";
         HIGH_MMIO_GAP_BASE = "HighMmioGapBase";
         HIGH_MMIO_GAP_SIZE = "HighMmioGapSize";
+        HLT_INSTRUCTIONS_COST = "HLTInstructionsCost";
+        HLT_INSTRUCTIONS_PERSEC = "HLTInstructionsPersec";
         HOST_COMPUTER_SYSTEM_NAME = "HostComputerSystemName";
         HOST_EXTENT_NAME = "HostExtentName";
         HOST_EXTENT_NAME_FORMAT = "HostExtentNameFormat";
@@ -866,6 +920,8 @@ pub mod property {
         HOST_RESOURCE_BLOCK_SIZE = "HostResourceBlockSize";
         HW_THREADS_PER_CORE = "HwThreadsPerCore";
         HW_THREADS_PER_CORE_REALIZED = "HwThreadsPerCoreRealized";
+        HYPERCALLS_COST = "HypercallsCost";
+        HYPERCALLS_PERSEC = "HypercallsPersec";
         HYPERVISOR_PARTITION_ID = "HypervisorPartitionId";
         HYPERVISOR_ROOT_SCHEDULER_ENABLED = "HypervisorRootSchedulerEnabled";
         HYPERVISOR_SNP_STATUS = "HypervisorSnpStatus";
@@ -880,6 +936,7 @@ pub mod property {
         INDICATIONS_SUPPORTED = "IndicationsSupported";
         INDICATION_IDENTIFIER = "IndicationIdentifier";
         INDICATION_TIME = "IndicationTime";
+        INDIVIDUAL_SUBSCRIPTION_SUPPORTED = "IndividualSubscriptionSupported";
         INFRARED_SUPPORTED = "InfraredSupported";
         INSTALL_DATE = "InstallDate";
         INSTANCE_ID = "InstanceID";
@@ -889,6 +946,9 @@ pub mod property {
         IOPS_ALLOCATION_UNITS = "IOPSAllocationUnits";
         IOPS_LIMIT = "IOPSLimit";
         IOPS_RESERVATION = "IOPSReservation";
+        IO_INSTRUCTIONS_COST = "IOInstructionsCost";
+        IO_INSTRUCTIONS_PERSEC = "IOInstructionsPersec";
+        IO_INTERCEPT_MESSAGES_PERSEC = "IOInterceptMessagesPersec";
         IS_AUTOMATIC_SNAPSHOT = "IsAutomaticSnapshot";
         IS_CIM_REPLICATION_ENTITY_BASED = "IsCIMReplicationEntityBased";
         IS_CONTINUOUSLY_AVAILABLE = "IsContinuouslyAvailable";
@@ -914,6 +974,7 @@ pub mod property {
         L2_CACHE_SPEED = "L2CacheSpeed";
         L3_CACHE_SIZE = "L3CacheSize";
         L3_CACHE_SPEED = "L3CacheSpeed";
+        LARGE_PAGE_TLB_FILLS_PERSEC = "LargePageTLBFillsPersec";
         LARGE_SYSTEM_CACHE = "LargeSystemCache";
         LAST_ACCESSED = "LastAccessed";
         LAST_APPLICATION_CONSISTENT_REPLICATION_TIME = "LastApplicationConsistentReplicationTime";
@@ -921,6 +982,7 @@ pub mod property {
         LAST_APPLY_TIME = "LastApplyTime";
         LAST_APPLY_VIRTUAL_MACHINE_IDS = "LastApplyVirtualMachineIds";
         LAST_BOOT_UP_TIME = "LastBootUpTime";
+        LAST_CLEANED = "LastCleaned";
         LAST_ERROR_CODE = "LastErrorCode";
         LAST_KNOWN_SWITCH_NAME = "LastKnownSwitchName";
         LAST_LOAD_INFO = "LastLoadInfo";
@@ -934,11 +996,17 @@ pub mod property {
         LIMIT_PROCESSOR_FEATURES = "LimitProcessorFeatures";
         LOAD_BALANCE_ALGORITHM = "LoadBalanceAlgorithm";
         LOAD_PERCENTAGE = "LoadPercentage";
+        LOAD_TIME = "LoadTime";
         LOCALE = "Locale";
         LOCAL_DATE_TIME = "LocalDateTime";
+        LOCAL_FLUSHED_GVA_RANGES_PERSEC = "LocalFlushedGVARangesPersec";
         LOCAL_OR_UTC_TIME = "LocalOrUtcTime";
         LOCK_ON_DISCONNECT = "LockOnDisconnect";
+        LOGICAL_PROCESSOR_DISPATCHES_PERSEC = "LogicalProcessorDispatchesPersec";
+        LOGICAL_PROCESSOR_HYPERCALLS_PERSEC = "LogicalProcessorHypercallsPersec";
+        LOGICAL_PROCESSOR_MIGRATIONS_PERSEC = "LogicalProcessorMigrationsPersec";
         LOG_DATA_ROOT = "LogDataRoot";
+        LONG_SPIN_WAIT_HYPERCALLS_PERSEC = "LongSpinWaitHypercallsPersec";
         LOW_MMIO_GAP_SIZE = "LowMmioGapSize";
         LOW_SPACE_WARNING_THRESHOLD = "LowSpaceWarningThreshold";
         MANAGED_ELEMENT = "ManagedElement";
@@ -962,9 +1030,12 @@ pub mod property {
         MAXIMUM_REPLICAS_PER_SOURCE_MIRROR = "MaximumReplicasPerSourceMirror";
         MAXIMUM_REPLICAS_PER_SOURCE_SNAPSHOT = "MaximumReplicasPerSourceSnapshot";
         MAXIMUM_WWPN_ADDRESS = "MaximumWWPNAddress";
+        MAX_ACCESS_TIME = "MaxAccessTime";
+        MAX_BLOCK_SIZE = "MaxBlockSize";
         MAX_CLOCK_SPEED = "MaxClockSpeed";
         MAX_ELEMENT_NAME_LEN = "MaxElementNameLen";
         MAX_IOV_OFFLOADS = "MaxIOVOffloads";
+        MAX_MEDIA_SIZE = "MaxMediaSize";
         MAX_MEMORY_BLOCKS_PER_NUMA_NODE = "MaxMemoryBlocksPerNumaNode";
         MAX_NUMA_NODES_PER_SOCKET = "MaxNumaNodesPerSocket";
         MAX_NUMBER_OF_PROCESSES = "MaxNumberOfProcesses";
@@ -972,10 +1043,13 @@ pub mod property {
         MAX_PROCESSORS_PER_NUMA_NODE = "MaxProcessorsPerNumaNode";
         MAX_PROCESS_MEMORY_SIZE = "MaxProcessMemorySize";
         MAX_QUIESCE_TIME = "MaxQuiesceTime";
+        MAX_UNITS_BEFORE_CLEANING = "MaxUnitsBeforeCleaning";
         MAX_VMQ_OFFLOADS = "MaxVMQOffloads";
+        MEDIA_IS_LOCKED = "MediaIsLocked";
         MEMBER = "Member";
         MEMORY_AVAILABLE = "MemoryAvailable";
         MEMORY_HOSTING_JOB_OBJECT_NAME = "MemoryHostingJobObjectName";
+        MEMORY_INTERCEPT_MESSAGES_PERSEC = "MemoryInterceptMessagesPersec";
         MEMORY_SPANS_PHYSICAL_NUMA_NODES = "MemorySpansPhysicalNumaNodes";
         MEMORY_USAGE = "MemoryUsage";
         MESSAGE = "Message";
@@ -983,17 +1057,26 @@ pub mod property {
         MESSAGE_ID = "MessageID";
         MINIMUM_MAC_ADDRESS = "MinimumMacAddress";
         MINIMUM_WWPN_ADDRESS = "MinimumWWPNAddress";
+        MIN_BLOCK_SIZE = "MinBlockSize";
         MIN_NUMBER_NEEDED = "MinNumberNeeded";
         MODE = "Mode";
         MODEL = "Model";
         MODE_DESCRIPTION = "ModeDescription";
+        MOUNT_COUNT = "MountCount";
+        MSR_ACCESSES_COST = "MSRAccessesCost";
+        MSR_ACCESSES_PERSEC = "MSRAccessesPersec";
         MUI_LANGUAGES = "MUILanguages";
         MULTIPLE_OPERATIONS_SUPPORTED = "MultipleOperationsSupported";
+        MWAIT_INSTRUCTIONS_COST = "MWAITInstructionsCost";
+        MWAIT_INSTRUCTIONS_PERSEC = "MWAITInstructionsPersec";
         NAME = "Name";
         NAMES = "Names";
         NAMESPACES = "Namespaces";
         NAME_FORMAT = "NameFormat";
         NAME_NAMESPACE = "NameNamespace";
+        NEEDS_CLEANING = "NeedsCleaning";
+        NESTED_PAGE_FAULT_INTERCEPTS_COST = "NestedPageFaultInterceptsCost";
+        NESTED_PAGE_FAULT_INTERCEPTS_PERSEC = "NestedPageFaultInterceptsPersec";
         NETWORK_BOOT_PREFERRED_PROTOCOL = "NetworkBootPreferredProtocol";
         NETWORK_SERVER_MODE_ENABLED = "NetworkServerModeEnabled";
         NOTES = "Notes";
@@ -1006,6 +1089,7 @@ pub mod property {
         NUMBER_OF_CORES = "NumberOfCores";
         NUMBER_OF_LICENSED_USERS = "NumberOfLicensedUsers";
         NUMBER_OF_LOGICAL_PROCESSORS = "NumberOfLogicalProcessors";
+        NUMBER_OF_MEDIA_SUPPORTED = "NumberOfMediaSupported";
         NUMBER_OF_NUMA_NODES = "NumberOfNumaNodes";
         NUMBER_OF_PROCESSES = "NumberOfProcesses";
         NUMBER_OF_PROCESSORS = "NumberOfProcessors";
@@ -1034,8 +1118,12 @@ pub mod property {
         OTHER_HOST_EXTENT_NAME_FORMAT = "OtherHostExtentNameFormat";
         OTHER_HOST_EXTENT_NAME_NAMESPACE = "OtherHostExtentNameNamespace";
         OTHER_HOST_TYPE_DESCRIPTIONS = "OtherHostTypeDescriptions";
+        OTHER_HYPERCALLS_PERSEC = "OtherHypercallsPersec";
         OTHER_IDENTIFYING_INFO = "OtherIdentifyingInfo";
+        OTHER_INTERCEPTS_COST = "OtherInterceptsCost";
+        OTHER_INTERCEPTS_PERSEC = "OtherInterceptsPersec";
         OTHER_LOAD_BALANCE_ALGORITHM = "OtherLoadBalanceAlgorithm";
+        OTHER_MESSAGES_PERSEC = "OtherMessagesPersec";
         OTHER_NAME_FORMAT = "OtherNameFormat";
         OTHER_NAME_NAMESPACE = "OtherNameNamespace";
         OTHER_OPERATIONAL_STATUS_DESCRIPTION = "OtherOperationalStatusDescription";
@@ -1055,6 +1143,16 @@ pub mod property {
         PACKAGE_REDUNDANCY_MAX = "PackageRedundancyMax";
         PACKAGE_REDUNDANCY_MIN = "PackageRedundancyMin";
         PAE_ENABLED = "PAEEnabled";
+        PAGE_FAULT_INTERCEPTS_COST = "PageFaultInterceptsCost";
+        PAGE_FAULT_INTERCEPTS_PERSEC = "PageFaultInterceptsPersec";
+        PAGE_INVALIDATIONS_COST = "PageInvalidationsCost";
+        PAGE_INVALIDATIONS_PERSEC = "PageInvalidationsPersec";
+        PAGE_TABLE_ALLOCATIONS_PERSEC = "PageTableAllocationsPersec";
+        PAGE_TABLE_EVICTIONS_PERSEC = "PageTableEvictionsPersec";
+        PAGE_TABLE_RECLAMATIONS_PERSEC = "PageTableReclamationsPersec";
+        PAGE_TABLE_RESETS_PERSEC = "PageTableResetsPersec";
+        PAGE_TABLE_VALIDATIONS_PERSEC = "PageTableValidationsPersec";
+        PAGE_TABLE_WRITE_INTERCEPTS_PERSEC = "PageTableWriteInterceptsPersec";
         PARAMETER_INFO = "ParameterInfo";
         PARENT = "Parent";
         PARENT_PACKAGE = "ParentPackage";
@@ -1073,9 +1171,15 @@ pub mod property {
         PEER_PROVIDER_URI = "PeerProviderURI";
         PEER_SYSTEM_NAME = "PeerSystemName";
         PEER_UNIQUE_ID = "PeerUniqueId";
+        PENDING_INTERRUPTS_COST = "PendingInterruptsCost";
+        PENDING_INTERRUPTS_PERSEC = "PendingInterruptsPersec";
         PERCEIVED_SEVERITY = "PerceivedSeverity";
         PERCENT_COMPLETE = "PercentComplete";
+        PERCENT_GUEST_RUN_TIME = "PercentGuestRunTime";
+        PERCENT_HYPERVISOR_RUN_TIME = "PercentHypervisorRunTime";
+        PERCENT_REMOTE_RUN_TIME = "PercentRemoteRunTime";
         PERCENT_SYNCED = "PercentSynced";
+        PERCENT_TOTAL_RUN_TIME = "PercentTotalRunTime";
         PERSISTENT_RESERVATIONS_SUPPORTED = "PersistentReservationsSupported";
         PLATFORM = "Platform";
         PLUS_PRODUCT_ID = "PlusProductID";
@@ -1117,6 +1221,8 @@ pub mod property {
         PROVIDER_DESCRIPTION = "ProviderDescription";
         PROVIDER_NAME = "ProviderName";
         PROVIDER_SYSTEM_ID = "ProviderSystemID";
+        QUERY = "Query";
+        QUERY_LANGUAGE = "QueryLanguage";
         READABLE = "Readable";
         REASON = "Reason";
         RECOMMENDED_ACTIONS = "RecommendedActions";
@@ -1125,6 +1231,7 @@ pub mod property {
         RECOVERY_POINT_OBJECTIVE = "RecoveryPointObjective";
         REDUNDANCY_STATUS = "RedundancyStatus";
         REFERENCE_POINT_TYPE = "ReferencePointType";
+        REFLECTED_GUEST_PAGE_FAULTS_PERSEC = "ReflectedGuestPageFaultsPersec";
         REGISTERED_NAME = "RegisteredName";
         REGISTERED_ORGANIZATION = "RegisteredOrganization";
         REGISTERED_PROFILES_SUPPORTED = "RegisteredProfilesSupported";
@@ -1149,6 +1256,7 @@ pub mod property {
         REQUESTED_COPY_STATE = "RequestedCopyState";
         REQUESTED_STATE = "RequestedState";
         REQUESTED_STATES_SUPPORTED = "RequestedStatesSupported";
+        REQUEST_TYPES_SUPPORTED = "RequestTypesSupported";
         REQUIRED_FEATURES = "RequiredFeatures";
         REQUIRED_FEATURE_HINTS = "RequiredFeatureHints";
         RESERVATION = "Reservation";
@@ -1169,6 +1277,7 @@ pub mod property {
         SCHEDULED_START_TIME = "ScheduledStartTime";
         SECURE_BOOT_ENABLED = "SecureBootEnabled";
         SECURE_BOOT_TEMPLATE_ID = "SecureBootTemplateId";
+        SECURITY = "Security";
         SECURITY_DESCRIPTOR = "SECURITY_DESCRIPTOR";
         SERIAL_NUMBER = "SerialNumber";
         SERVICE_PACK_MAJOR_VERSION = "ServicePackMajorVersion";
@@ -1176,12 +1285,14 @@ pub mod property {
         SERVICE_URI = "ServiceURI";
         SERVICE_URI_IP = "ServiceURI_ip";
         SETTING_DATA = "SettingData";
+        SHARING_MODE = "SharingMode";
         SHIELDED = "Shielded";
         SIZE = "Size";
         SIZE_REMAINING = "SizeRemaining";
         SIZE_STORED_IN_PAGING_FILES = "SizeStoredInPagingFiles";
         SKIPPED_DISKS = "SkippedDisks";
         SKU_NUMBER = "SKUNumber";
+        SMALL_PAGE_TLB_FILLS_PERSEC = "SmallPageTLBFillsPersec";
         SMIS_PROFILE_VERSION = "SMISProfileVersion";
         SM_DETAILS = "SMDetails";
         SM_ERROR_CODE = "SMErrorCode";
@@ -1203,6 +1314,8 @@ pub mod property {
         SOURCE_INSTANCE = "SourceInstance";
         SOURCE_INSTANCE_HOST = "SourceInstanceHost";
         SOURCE_INSTANCE_MODEL_PATH = "SourceInstanceModelPath";
+        SOURCE_NAMESPACE = "SourceNamespace";
+        SOURCE_NAMESPACES = "SourceNamespaces";
         SOURCE_STORAGE_VOLUME = "SourceStorageVolume";
         SPACE_LIMIT = "SpaceLimit";
         SPACE_LIMIT_DETERMINATION = "SpaceLimitDetermination";
@@ -1232,10 +1345,12 @@ pub mod property {
         STORAGE_SUBSYSTEM_OBJECT_ID = "StorageSubsystemObjectId";
         STORAGE_SYSTEM = "StorageSystem";
         SUITE_MASK = "SuiteMask";
+        SUPPORTED_ADD_STATES = "SupportedAddStates";
         SUPPORTED_ASYNCHRONOUS_ACTIONS = "SupportedAsynchronousActions";
         SUPPORTED_FILE_SERVER_PROTOCOLS = "SupportedFileServerProtocols";
         SUPPORTED_HOST_TYPES = "SupportedHostTypes";
         SUPPORTED_HOST_TYPE_DESCRIPTIONS = "SupportedHostTypeDescriptions";
+        SUPPORTED_REMOVE_STATES = "SupportedRemoveStates";
         SUPPORTED_REPLICATION_TYPES = "SupportedReplicationTypes";
         SUPPORTED_STORAGE_OBJECTS = "SupportedStorageObjects";
         SUPPORTED_SYNCHRONOUS_ACTIONS = "SupportedSynchronousActions";
@@ -1262,6 +1377,8 @@ pub mod property {
         SYNC_STATE_DESCRIPTION = "SyncStateDescription";
         SYNC_TYPE = "SyncType";
         SYNC_TYPE_DESCRIPTION = "SyncTypeDescription";
+        SYNTHETIC_INTERRUPTS_PERSEC = "SyntheticInterruptsPersec";
+        SYNTHETIC_INTERRUPT_HYPERCALLS_PERSEC = "SyntheticInterruptHypercallsPersec";
         SYSTEM = "System";
         SYSTEM_CREATION_CLASS_NAME = "SystemCreationClassName";
         SYSTEM_DEVICE = "SystemDevice";
@@ -1291,12 +1408,20 @@ pub mod property {
         THUMBNAIL_IMAGE = "ThumbnailImage";
         THUMBNAIL_IMAGE_HEIGHT = "ThumbnailImageHeight";
         THUMBNAIL_IMAGE_WIDTH = "ThumbnailImageWidth";
+        TIMESTAMP_OBJECT = "Timestamp_Object";
+        TIMESTAMP_PERF_TIME = "Timestamp_PerfTime";
+        TIMESTAMP_SYS100_NS = "Timestamp_Sys100NS";
         TIME_BEFORE_REMOVAL = "TimeBeforeRemoval";
         TIME_CREATED = "TIME_CREATED";
         TIME_OF_LAST_CONFIGURATION_CHANGE = "TimeOfLastConfigurationChange";
+        TIME_OF_LAST_MOUNT = "TimeOfLastMount";
         TIME_OF_LAST_STATE_CHANGE = "TimeOfLastStateChange";
         TIME_SUBMITTED = "TimeSubmitted";
+        TOTAL_INTERCEPTS_COST = "TotalInterceptsCost";
+        TOTAL_INTERCEPTS_PERSEC = "TotalInterceptsPersec";
         TOTAL_MANAGED_SPACE = "TotalManagedSpace";
+        TOTAL_MESSAGES_PERSEC = "TotalMessagesPersec";
+        TOTAL_MOUNT_TIME = "TotalMountTime";
         TOTAL_PHYSICAL_MEMORY = "TotalPhysicalMemory";
         TOTAL_POWER_ON_HOURS = "TotalPowerOnHours";
         TOTAL_SWAP_SPACE_SIZE = "TotalSwapSpaceSize";
@@ -1305,7 +1430,11 @@ pub mod property {
         TRANSITIONING_TO_STATE = "TransitioningToState";
         TURN_OFF_ON_GUEST_RESTART = "TurnOffOnGuestRestart";
         TYPE_OF_SET = "TypeOfSet";
+        UNCOMPRESSED_DATA_RATE = "UncompressedDataRate";
         UNIQUE_ID = "UniqueId";
+        UNITS_DESCRIPTION = "UnitsDescription";
+        UNITS_USED = "UnitsUsed";
+        UNLOAD_TIME = "UnloadTime";
         UNTIL_TIME = "UntilTime";
         UPGRADE_METHOD = "UpgradeMethod";
         UP_TIME = "UpTime";
@@ -1326,8 +1455,11 @@ pub mod property {
         VERSION = "Version";
         VERSION_STRING = "VersionString";
         VIRTUAL_DISK_IDENTIFIERS = "VirtualDiskIdentifiers";
+        VIRTUAL_INTERRUPTS_PERSEC = "VirtualInterruptsPersec";
+        VIRTUAL_INTERRUPT_HYPERCALLS_PERSEC = "VirtualInterruptHypercallsPersec";
         VIRTUAL_MACHINES_TO_DISKS_TO_EXPORT = "VirtualMachinesToDisksToExport";
         VIRTUAL_NUMA_ENABLED = "VirtualNumaEnabled";
+        VIRTUAL_PROCESSOR_HYPERCALLS_PERSEC = "VirtualProcessorHypercallsPersec";
         VIRTUAL_QUANTITY = "VirtualQuantity";
         VIRTUAL_QUANTITY_UNITS = "VirtualQuantityUnits";
         VIRTUAL_RESOURCE_BLOCK_SIZE = "VirtualResourceBlockSize";

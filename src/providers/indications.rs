@@ -206,7 +206,7 @@ impl Namespace {
 }
 
 /// Units of 100 nanoseconds since 1601, as Windows counts.
-fn windows_time(at: Timestamp) -> u64 {
+pub(super) fn windows_time(at: Timestamp) -> u64 {
     /// Seconds between the beginning of 1601 and that of 1970.
     const EPOCH: i64 = 11_644_473_600;
     let seconds = u64::try_from(at.timestamp().saturating_add(EPOCH)).unwrap_or(0);

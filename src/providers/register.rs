@@ -7,8 +7,10 @@ use super::association::{Association, Associations};
 use super::collection_service::{CollectionManagement, CollectionSnapshotService};
 use super::collections::{Collections, SnapshotCollections};
 use super::computer_system::{ComputerSystemMethods, ComputerSystems};
+use super::definitions::{ALLOCATION_CAPABILITIES, Allocations};
 use super::device_settings::DeviceSettings;
 use super::devices::DEVICE_CLASSES;
+use super::drives::{DISK_DRIVE, HostDrives};
 use super::element::{
     COMPUTER_SYSTEM, EXPORT_SETTINGS, JOB, MANAGEMENT_COLLECTION, PROFILE, REDUNDANCY_SET, REFERENCE_POINT,
     REFERENCE_POINT_COLLECTION, SETTING_DATA, SNAPSHOT_COLLECTION, SNAPSHOT_OUTCOME, SYSTEM_COLLECTION,
@@ -16,6 +18,7 @@ use super::element::{
 use super::family::{Family, Instances};
 use super::host::{HOST_CLASSES, HostRecords};
 use super::identify::Identify;
+use super::indication_filters::{INDICATION_FILTER, IndicationFilters};
 use super::job::Jobs;
 use super::job_methods::JobMethods;
 use super::management_service::ManagementService;
@@ -29,6 +32,7 @@ use super::shutdown::{SHUTDOWN, ShutdownComponents, ShutdownMethods};
 use super::snapshot_outcome::SnapshotOutcomes;
 use super::snapshot_service::SnapshotService;
 use super::switches::{SWITCH, Switches};
+use super::virtual_processors::{VIRTUAL_PROCESSOR, VirtualProcessors};
 use super::writes::{CollectionWrites, SettingsWrites};
 use super::{links, services};
 use crate::cim::{CimError, CimStatus, Schema};
@@ -56,7 +60,8 @@ static COMMON: [&Association; 16] = [
 ];
 
 /// The associations a single host has and a cluster has not.
-static HOST_ONLY: [&Association; 6] = [
+static HOST_ONLY: [&Association; 7] = [
+    &links::DEFINED_CAPABILITIES,
     &links::LAST_APPLIED,
     &links::SETTING_COMPONENT,
     &links::SYSTEM_DEVICE,
@@ -183,6 +188,8 @@ impl<'r> Namespace<'r> {
         for class in DEVICE_CLASSES {
             self.family(class, DeviceSettings::new(class, shared.class(class)?)?);
         }
+        self.family(ALLOCATION_CAPABILITIES, Allocations::new(shared.class(ALLOCATION_CAPABILITIES)?)?);
+        self.family(DISK_DRIVE, HostDrives::new(shared.class(DISK_DRIVE)?, &shared.options.host_name)?);
         self.family(SWITCH, Switches::new(shared.class(SWITCH)?)?);
         self.family(SHUTDOWN, ShutdownComponents::new(shared.class(SHUTDOWN)?)?);
         self.methods(SHUTDOWN, ShutdownMethods { shared: Arc::clone(&shared) });
@@ -213,13 +220,17 @@ impl<'r> Namespace<'r> {
         for class in HOST_CLASSES {
             self.family(class, HostRecords::new(class, shared.class(class)?, &shared.options)?);
         }
+        let figures = VirtualProcessors::new(&shared, shared.class(VIRTUAL_PROCESSOR)?)?;
+        self.registry.instance(self.name, VIRTUAL_PROCESSOR, Arc::new(figures));
         self.associations(&CIMV2)
     }
 
-    /// The profiles.
+    /// The profiles and the filters of events.
     fn interop(&mut self) -> Result<(), CimError> {
         let profiles = services::profiles(self.shared.class(PROFILE)?)?;
         self.family(PROFILE, profiles);
+        let filters = IndicationFilters::new(self.shared.class(INDICATION_FILTER)?, &self.shared.options)?;
+        self.registry.instance(self.name, INDICATION_FILTER, Arc::new(filters));
         self.associations(&INTEROP)
     }
 

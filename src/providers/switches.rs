@@ -15,19 +15,24 @@ use crate::time::Guid;
 /// Class of switches.
 pub(super) const SWITCH: &str = "Msvm_VirtualEthernetSwitch";
 
+/// A GUID made of a name: always the same for the same name.
+pub(super) fn guid_of(name: &str) -> Guid {
+    // FNV-1a of 128 bits.
+    const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
+    let hash = name.bytes().fold(BASIS, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME));
+    let uuid: Uuid = Builder::from_custom_bytes(hash.to_be_bytes()).into_uuid();
+    Guid::from_uuid(uuid)
+}
+
 /// A switch, known by the GUID that stands for the name of its bridge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Switch(pub(super) Guid);
 
 impl Switch {
-    /// The switch that a bridge is. A bridge has no GUID of its own, so one is made of its name: always the same.
+    /// The switch that a bridge is. A bridge has no GUID of its own, so one is made of its name.
     pub(super) fn named(bridge: &str) -> Self {
-        // FNV-1a of 128 bits.
-        const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
-        const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
-        let hash = bridge.bytes().fold(BASIS, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME));
-        let uuid: Uuid = Builder::from_custom_bytes(hash.to_be_bytes()).into_uuid();
-        Self(Guid::from_uuid(uuid))
+        Self(guid_of(bridge))
     }
 
     /// The name of its bridge, if a machine or snapshot in the view is connected to it.

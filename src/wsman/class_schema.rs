@@ -10,11 +10,12 @@ use crate::cim::{ClassDeclaration, KeyValue, NamespaceSchema, ObjectPath};
 use crate::soap::{Fault, Subcode, code, detail};
 use crate::xml::Writer;
 
+use super::class_query::ClassList;
 use super::enumeration::TextStream;
 use super::enumeration_body::{EnumerateBody, Mode};
 use super::request::Request;
 use super::service::{Answer, Service};
-use super::target::{class_of, selectors};
+use super::target::{call_context, class_of, selectors};
 use super::transfer::no_fragments;
 
 /// What stands before the class in a URI of this resource.
@@ -50,7 +51,8 @@ impl Service {
     /// Enumerate of classes: those below ClassName, or those of the namespace.
     ///
     /// Below a class `IncludeSubClasses` leads from the direct subclasses to all of them, as in CIM. The list of
-    /// a namespace is what Get-CimClass shows, so it is whole unless the option is given as false.
+    /// a namespace is what Get-CimClass shows, so it is whole unless the option is given as false. A filter leaves
+    /// some of them over.
     pub(super) fn class_list(
         &self,
         request: &Request<'_, '_>,
@@ -58,12 +60,12 @@ impl Service {
         body: &EnumerateBody<'_>,
     ) -> Result<TextStream, Fault> {
         no_fragments(request)?;
-        body.is_plain()?;
+        body.is_not_polymorphic()?;
         let (schema, name) = self.asked_class(request, of_uri)?;
         let deep = option(request, "IncludeSubClasses")?;
-        let classes: Vec<Arc<ClassDeclaration>> = match name {
+        let listed: Vec<Arc<ClassDeclaration>> = match &name {
             Some(name) => {
-                let class = class_of(schema, &name)?;
+                let class = class_of(schema, name)?;
                 if deep == Some(true) {
                     schema.with_subclasses(class).split_off(1)
                 } else {
@@ -74,6 +76,14 @@ impl Service {
                 schema.classes().filter(|class| class.superclass().is_none()).cloned().collect()
             }
             None => schema.classes().cloned().collect(),
+        };
+        let classes = match &body.filter {
+            Some(filter) => {
+                let list =
+                    ClassList { cx: call_context(request, schema.name()), schema, listed, is_part: name.is_some() };
+                self.filtered_classes(list, filter)?
+            }
+            None => listed,
         };
         let entry = Entry {
             content: content(request)?,
@@ -147,7 +157,9 @@ impl Entry {
 
     fn reference(&self, w: &mut Writer, class: &ClassDeclaration) {
         let path = ObjectPath::relative("*".into()).with_key(CLASS_NAME, class.name().as_str());
-        w.element("a:EndpointReference", |w| write_reference(w, &path, &self.style));
+        // An association may lead to a class of another namespace.
+        let style = self.style.in_namespace(class.namespace());
+        w.element("a:EndpointReference", |w| write_reference(w, &path, &style));
     }
 }
 

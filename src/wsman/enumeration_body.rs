@@ -61,6 +61,11 @@ impl EnumerateBody<'_> {
         if self.filter.is_some() {
             return Err(Fault::new(Subcode::FilteringNotSupported).reason("This resource cannot be filtered."));
         }
+        self.is_not_polymorphic()
+    }
+
+    /// Refuses the modes that look at subclasses.
+    pub(super) fn is_not_polymorphic(&self) -> Result<(), Fault> {
         match self.polymorphism {
             None | Some(Polymorphism::IncludeSubClassProperties) => Ok(()),
             Some(_) => Err(Fault::new(Subcode::PolymorphismModeNotSupported)

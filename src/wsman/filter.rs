@@ -7,7 +7,7 @@ use smol_str::SmolStr;
 use crate::binding::{InstanceWriter, object_path};
 use crate::cim::wql::{AssociatorsOf, BoundQuery, Query, ReferencesOf, SystemProperties};
 use crate::cim::{CimError, CimInstance, CimType, CimValue, ClassDeclaration, ClassName, ObjectPath, PropertyName};
-use crate::cimom::{AssociationFilter, InstanceStream, LookupError, Polymorphism};
+use crate::cimom::{AssociationFilter, CallContext, InstanceStream, LookupError, Polymorphism};
 use crate::soap::{EndpointReference, Fault, SelectorSet, SelectorValue, Subcode, code};
 use crate::xml::{Event, Fragment, Ns, Writer};
 
@@ -16,7 +16,7 @@ use super::service::Service;
 use super::target::Target;
 use super::xpath::{Path, XPATH, is_xpath};
 
-const WQL: &str = "http://schemas.microsoft.com/wbem/wsman/1/WQL";
+pub(super) const WQL: &str = "http://schemas.microsoft.com/wbem/wsman/1/WQL";
 const WQL_ALIAS: &str = "http://schemas.dmtf.org/wbem/wsman/1/WQL";
 const SELECTOR: &str = "http://schemas.dmtf.org/wbem/wsman/1/wsman/SelectorFilter";
 const ASSOCIATION: &str = "http://schemas.dmtf.org/wbem/wsman/1/cimbinding/associationFilter";
@@ -48,7 +48,7 @@ impl Service {
         };
         let (_, element) = filter.open().map_err(|error| cannot_process(&error.to_string()))?;
         let dialect = element.attribute(Ns::None, "Dialect").unwrap_or_default().trim().to_owned();
-        if dialect.eq_ignore_ascii_case(WQL) || dialect.eq_ignore_ascii_case(WQL_ALIAS) {
+        if is_wql(&dialect) {
             self.wql(target, &text_of(filter)?, polymorphism)
         } else if dialect.eq_ignore_ascii_case(SELECTOR) {
             self.selector_filter(target, filter, polymorphism)
@@ -57,10 +57,7 @@ impl Service {
         } else if is_xpath(&dialect) {
             self.xpath_filter(target, &text_of(filter)?, polymorphism)
         } else {
-            let mut fault = Fault::new(Subcode::FilterDialectRequestedUnavailable)
-                .reason(format!("The filter dialect {dialect} is not supported."));
-            fault.supported_dialects = SUPPORTED;
-            Err(fault)
+            Err(unknown_dialect(&dialect, SUPPORTED))
         }
     }
 
@@ -93,8 +90,15 @@ impl Service {
                 let stream = self.matching(target, stream, bound);
                 Ok(Selection { stream, projection })
             }
-            Query::AssociatorsOf(query) => self.associators_of(target, &query),
-            Query::ReferencesOf(query) => self.references_of(target, &query),
+            Query::AssociatorsOf(query) => {
+                let results = Results { keys_only: query.keys_only, class_defs_only: query.class_defs_only };
+                self.traversed(target, &query.object, &associators_filter(&query), true, results)
+            }
+            Query::ReferencesOf(query) => {
+                let results = Results { keys_only: query.keys_only, class_defs_only: query.class_defs_only };
+                self.traversed(target, &query.object, &references_filter(&query), false, results)
+            }
+            Query::Classes(_) => Err(cannot_process(CLASSES_ELSEWHERE)),
         }
     }
 
@@ -107,54 +111,44 @@ impl Service {
         }))
     }
 
-    fn associators_of(&self, target: &Target, query: &AssociatorsOf) -> Result<Selection, Fault> {
-        if query.keys_only || query.class_defs_only {
-            return Err(cannot_process("KeysOnly and ClassDefsOnly are not supported."));
-        }
-        let filter = AssociationFilter {
-            association_class: query.assoc_class.clone(),
-            result_class: query.result_class.clone(),
-            role: query.role.clone(),
-            result_role: query.result_role.clone(),
-            required_association_qualifier: query.required_assoc_qualifier.clone(),
-            required_qualifier: query.required_qualifier.clone(),
-        };
-        self.traverse(target, &query.object, &filter, true)
-    }
-
-    fn references_of(&self, target: &Target, query: &ReferencesOf) -> Result<Selection, Fault> {
-        if query.keys_only || query.class_defs_only {
-            return Err(cannot_process("KeysOnly and ClassDefsOnly are not supported."));
-        }
-        let filter = AssociationFilter {
-            result_class: query.result_class.clone(),
-            role: query.role.clone(),
-            required_association_qualifier: query.required_qualifier.clone(),
-            ..AssociationFilter::default()
-        };
-        self.traverse(target, &query.object, &filter, false)
-    }
-
-    /// Walks the associations of the one instance `object` names.
-    fn traverse(
+    /// What an association query finds, in the form it asks for.
+    fn traversed(
         &self,
         target: &Target,
         object: &ObjectPath,
         filter: &AssociationFilter,
         associators: bool,
+        results: Results,
     ) -> Result<Selection, Fault> {
-        for class in [&filter.association_class, &filter.result_class].into_iter().flatten() {
-            self.manager
-                .class(&target.cx.namespace, class.as_str())
-                .map_err(|error| cannot_process(error.message()))?;
+        if results.class_defs_only {
+            return Err(cannot_process(CLASSES_ELSEWHERE));
         }
-        let namespace = object.namespace().unwrap_or(&target.cx.namespace);
+        let found = self.traverse(&target.cx, object, filter, associators)?.into_iter();
+        let stream: InstanceStream = if results.keys_only {
+            Box::new(found.map(|instance| Ok(instance.keys_only())))
+        } else {
+            Box::new(found.map(Ok))
+        };
+        Ok(Selection { stream, projection: None })
+    }
+
+    /// Walks the associations of the one instance `object` names.
+    pub(super) fn traverse(
+        &self,
+        cx: &CallContext,
+        object: &ObjectPath,
+        filter: &AssociationFilter,
+        associators: bool,
+    ) -> Result<Vec<CimInstance>, Fault> {
+        for class in [&filter.association_class, &filter.result_class].into_iter().flatten() {
+            self.manager.class(&cx.namespace, class.as_str()).map_err(|error| cannot_process(error.message()))?;
+        }
+        let namespace = object.namespace().unwrap_or(&cx.namespace);
         let schema = self.manager.namespace(namespace).map_err(|error| from_cim(&error))?;
         let class = schema.class(object.class_name().as_str()).ok_or_else(|| {
             cannot_process(&format!("the object of the filter is of an unknown class, {}", object.class_name()))
         })?;
-        let mut cx = target.cx.clone();
-        cx.namespace = schema.name().clone();
+        let cx = CallContext { namespace: schema.name().clone(), ..cx.clone() };
         let source = self.manager.find(&cx, class, object).map_err(|error| match error {
             LookupError::Provider(error) => from_cim(&error),
             other => cannot_process(&format!("the object of the filter is not one instance: {other}")),
@@ -164,8 +158,7 @@ impl Service {
         } else {
             self.manager.references(&cx, &source, filter)
         };
-        let found = found.map_err(|error| from_cim(&error))?;
-        Ok(Selection { stream: Box::new(found.into_iter().map(Ok)), projection: None })
+        found.map_err(|error| from_cim(&error))
     }
 
     /// Selector filter: equality of any properties (§8.3).
@@ -220,13 +213,55 @@ impl Service {
         if object.namespace().is_none() {
             return Err(cannot_process("the object of the filter names no namespace"));
         }
-        let mut selection = self.traverse(target, &object, &asked.filter, asked.associators)?;
-        if !asked.properties.is_empty() {
-            let mut properties = asked.properties;
-            properties.sort();
-            selection.projection = Some(properties);
-        }
-        Ok(selection)
+        let found = self.traverse(&target.cx, &object, &asked.filter, asked.associators)?;
+        let mut properties = asked.properties;
+        properties.sort();
+        let projection = (!properties.is_empty()).then_some(properties);
+        Ok(Selection { stream: Box::new(found.into_iter().map(Ok)), projection })
+    }
+}
+
+/// What of its results an association query wants.
+#[derive(Clone, Copy)]
+struct Results {
+    keys_only: bool,
+    class_defs_only: bool,
+}
+
+const CLASSES_ELSEWHERE: &str = "A query whose results are classes (META_CLASS, ClassDefsOnly) goes to the resource URI of class definitions, http://schemas.dmtf.org/wbem/cim-xml/2/cim-schema/2/*.";
+
+/// Whether a dialect is that of WQL.
+pub(super) fn is_wql(dialect: &str) -> bool {
+    [WQL, WQL_ALIAS].iter().any(|known| dialect.eq_ignore_ascii_case(known))
+}
+
+/// The fault for a dialect that a resource does not have.
+pub(super) fn unknown_dialect(dialect: &str, supported: &'static [&'static str]) -> Fault {
+    let mut fault = Fault::new(Subcode::FilterDialectRequestedUnavailable)
+        .reason(format!("The filter dialect {dialect} is not supported."));
+    fault.supported_dialects = supported;
+    fault
+}
+
+/// The limits of `ASSOCIATORS OF`.
+pub(super) fn associators_filter(query: &AssociatorsOf) -> AssociationFilter {
+    AssociationFilter {
+        association_class: query.assoc_class.clone(),
+        result_class: query.result_class.clone(),
+        role: query.role.clone(),
+        result_role: query.result_role.clone(),
+        required_association_qualifier: query.required_assoc_qualifier.clone(),
+        required_qualifier: query.required_qualifier.clone(),
+    }
+}
+
+/// The limits of `REFERENCES OF`.
+pub(super) fn references_filter(query: &ReferencesOf) -> AssociationFilter {
+    AssociationFilter {
+        result_class: query.result_class.clone(),
+        role: query.role.clone(),
+        required_association_qualifier: query.required_qualifier.clone(),
+        ..AssociationFilter::default()
     }
 }
 
@@ -237,7 +272,7 @@ pub(super) fn projection(query: &BoundQuery) -> Option<Vec<PropertyName>> {
 }
 
 /// The text of a filter; an element inside or beside it is refused (R8.2.1-3).
-fn text_of(filter: &Fragment<'_>) -> Result<String, Fault> {
+pub(super) fn text_of(filter: &Fragment<'_>) -> Result<String, Fault> {
     let (mut reader, _) = filter.open().map_err(|error| cannot_process(&error.to_string()))?;
     reader
         .text_content()

@@ -3,6 +3,7 @@
 //! A request passes once: text → [`Envelope`](crate::soap::Envelope) → checked headers → operation →
 //! object manager → text. This module knows no provider and no engine.
 
+mod class_query;
 mod class_schema;
 mod configuration;
 mod configuration_documents;

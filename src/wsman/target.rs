@@ -136,7 +136,8 @@ pub(super) fn action_mismatch(reason: impl Into<String>) -> Fault {
     Fault::new(Subcode::ActionNotSupported).detail(detail::ACTION_MISMATCH, code::ACTION_MISMATCH).reason(reason)
 }
 
-fn call_context(request: &Request<'_, '_>, namespace: &SmolStr) -> CallContext {
+/// The circumstances of a request in a namespace.
+pub(super) fn call_context(request: &Request<'_, '_>, namespace: &SmolStr) -> CallContext {
     let options = request.headers.options.iter().flat_map(|set| &set.options).filter_map(|option| {
         let (prefix, name) = option.name.split_once(':')?;
         (prefix.eq_ignore_ascii_case("wmi") || prefix.eq_ignore_ascii_case("wmiarray"))

@@ -52,3 +52,30 @@ async fn a_context_ends_when_it_said() {
     assert_eq!(fault_of(&body), "n:InvalidEnumerationContext//2150858779");
     server.engine.shutdown().await;
 }
+
+#[tokio::test]
+async fn who_never_releases_gets_to_a_limit_and_bothers_nobody() {
+    let server = TestServer::start().await;
+    let limit = wsnapd::wsman::Limits::default().max_concurrent_operations_per_user;
+    let open = Exchange::enumerate(MACHINES, "");
+    let (mut opened, mut refused) = (0, 0);
+    for _ in 0..10_000 {
+        let body = open.send(&server).await;
+        if body.contains("<s:Fault>") {
+            assert_eq!(fault_of(&body), "w:QuotaLimit//2150859174");
+            refused += 1;
+        } else {
+            opened += 1;
+        }
+    }
+    assert_eq!((opened, refused), (limit, 10_000 - limit));
+    // Others have a limit of their own.
+    let other = wsnapd::cimom::Principal::local("other");
+    let answer = server.service.handle(&other, &open.text(), wsnapd::wsman::Encoding::Utf8).await;
+    assert!(!answer.is_fault, "{}", answer.body);
+    // Contexts that idle are forgotten, without any request of their user.
+    server.clock.advance(TimeDelta::from_std(wsnapd::wsman::Limits::default().enumeration_timeout).unwrap());
+    server.service.sweep();
+    assert!(!open.send(&server).await.contains("<s:Fault>"));
+    server.engine.shutdown().await;
+}

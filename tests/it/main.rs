@@ -19,6 +19,8 @@ mod captures;
 #[cfg(test)]
 mod certificates;
 #[cfg(test)]
+mod class_query;
+#[cfg(test)]
 mod class_schema;
 #[cfg(test)]
 mod client;
@@ -52,6 +54,8 @@ mod engine_support;
 mod enumeration_expiry;
 #[cfg(test)]
 mod eventing;
+#[cfg(test)]
+mod eventing_filters;
 #[cfg(test)]
 mod eventing_push;
 #[cfg(test)]

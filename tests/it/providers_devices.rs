@@ -33,7 +33,8 @@ async fn every_device_is_found_by_its_path_and_belongs_to_one_record() {
     host.snapshot(WEB).await;
     let mut counts = Vec::new();
     for name in RECORDS {
-        let found = host.enumerate(name);
+        let mut found = host.enumerate(name);
+        found.retain(|one| !text(one, "InstanceID").starts_with("Microsoft:Definition"));
         counts.push(found.len());
         for device in &found {
             let path = device.path(V2);
@@ -62,6 +63,63 @@ async fn every_device_is_found_by_its_path_and_belongs_to_one_record() {
         let path = ObjectPath::new(V2, ClassName::new(RECORDS[3])).with_key("InstanceID", wrong);
         assert!(host.try_get(V2, &path).is_err(), "{path:?}");
     }
+}
+
+#[tokio::test]
+async fn definitions_state_defaults_limits_and_steps() {
+    let host = Host::start().await;
+    let capability =
+        |id: &str| ObjectPath::new(V2, ClassName::new("Msvm_AllocationCapabilities")).with_key("InstanceID", id);
+    let found = host.enumerate("CIM_AllocationCapabilities");
+    assert_eq!(found.iter().map(|one| text(one, "ElementName")).collect::<Vec<_>>(), ["Processor", "Memory"]);
+    for (capabilities, (class, least, most, usual)) in
+        found.iter().zip([("Msvm_ProcessorSettingData", 1, 4096, 1), ("Msvm_MemorySettingData", 1, 16_777_216, 1024)])
+    {
+        let id = text(capabilities, "InstanceID");
+        assert_eq!(host.get(&capability(&id.to_uppercase())), *capabilities);
+        let of =
+            |class: &str| AssociationFilter { association_class: Some(ClassName::new(class)), ..Default::default() };
+        let links = host.manager.references(
+            &host.context(V2),
+            capabilities,
+            &AssociationFilter {
+                result_class: Some(ClassName::new("CIM_SettingsDefineCapabilities")),
+                ..Default::default()
+            },
+        );
+        let mut stated = Vec::new();
+        for link in links.unwrap() {
+            let CimValue::Reference(path) = link.get("PartComponent") else { panic!("{link:?}") };
+            let record = host.get(path);
+            assert_eq!(record.class().name(), class);
+            assert_eq!(record.path(V2), **path);
+            let settings = host.manager.associators(&host.context(V2), &record, &of("CIM_SettingsDefineCapabilities"));
+            assert_eq!(settings.unwrap().as_slice(), std::slice::from_ref(capabilities));
+            // It is no part of a machine.
+            let owners = of("CIM_VirtualSystemSettingDataComponent");
+            assert!(host.manager.associators(&host.context(V2), &record, &owners).unwrap().is_empty());
+            let (role, range) = (link.get("ValueRole").as_u64().unwrap(), link.get("ValueRange").as_u64().unwrap());
+            let name = text(&record, "InstanceID").strip_prefix(&format!("{id}\\")).unwrap().to_owned();
+            stated.push((role, range, name, record.get("VirtualQuantity").as_u64().unwrap()));
+        }
+        stated.sort_unstable();
+        let wanted =
+            [(0, 0, "Default", usual), (3, 1, "Minimum", least), (3, 2, "Maximum", most), (3, 3, "Increment", 1)];
+        assert_eq!(stated, wanted.map(|(role, range, name, quantity)| (role, range, name.to_owned(), quantity)));
+        let hosts = host.manager.associators(&host.context(V2), capabilities, &of("Msvm_ElementCapabilities")).unwrap();
+        assert_eq!(hosts.iter().map(|one| text(one, "Name")).collect::<Vec<_>>(), [HOST]);
+    }
+    for (class, id) in [
+        ("Msvm_MemorySettingData", "Microsoft:Definition\\B637F346-6A0E-4DEC-AF52-BD70CB80A21D\\Maximum"),
+        ("Msvm_ProcessorSettingData", "Microsoft:Definition\\B637F346-6A0E-4DEC-AF52-BD70CB80A21D\\Most"),
+        ("Msvm_ProcessorSettingData", "Microsoft:Definition"),
+        ("Msvm_AllocationCapabilities", "Microsoft:Definition"),
+    ] {
+        let path = ObjectPath::new(V2, ClassName::new(class)).with_key("InstanceID", id);
+        assert!(host.try_get(V2, &path).is_err(), "{path:?}");
+    }
+    // No machine of this host is a process of its own.
+    assert_eq!(host.enumerate_in(CIMV2, "Win32_PerfRawData"), []);
 }
 
 #[tokio::test]

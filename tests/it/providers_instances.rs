@@ -175,7 +175,20 @@ async fn device_records_lead_from_the_image_to_its_file_and_its_controller() {
         .iter()
         .filter(|drive| text(drive, "ResourceSubType") == "Microsoft:Hyper-V:Physical Disk Drive")
         .collect();
-    assert_eq!(physical.len(), 1);
+    let [physical] = &*physical else { panic!("{physical:?}") };
+    let Some([CimValue::String(path)]) = physical.get("HostResource").as_array() else { panic!("{physical:?}") };
+    let disks = host.enumerate("CIM_DiskDrive");
+    let [disk] = &*disks else { panic!("{disks:?}") };
+    let path = ObjectPath::parse(path).unwrap();
+    assert_eq!((host.get(&path), disk.path(V2)), (disk.clone(), path.clone()));
+    assert!(text(disk, "Name").starts_with("/disks/"), "{disk:?}");
+    for (key, _) in path.keys() {
+        let mut wrong = ObjectPath::new(V2, path.class_name().clone());
+        for (name, value) in path.keys() {
+            wrong = wrong.with_key(name.as_str(), if name == key { "Microsoft:x" } else { value.as_text().unwrap() });
+        }
+        assert!(host.try_get(V2, &wrong).is_err(), "{wrong:?}");
+    }
     assert_eq!(host.enumerate("Msvm_StorageAllocationSettingData").len(), 3);
     for bad in [r"\0\00\L", r"\0\7\L", r"\1", r"\0\0\L\x", ""] {
         let path = ObjectPath::new(V2, ClassName::new("Msvm_StorageAllocationSettingData"))

@@ -329,6 +329,7 @@ BREAKAGES = [
     ("polymorphism is refused with another detail", in_answer("b:PolymorphismModeNotSupported", "w:UnsupportedFeature", "ExcludeSubClassProperties"), "C148"),
     ("events of another class are told", in_answer("e:EventSourceUnableToProcess", "w:InternalError"), "C149"),
     ("all classes need no filter", in_answer("e:InvalidMessage", "w:InternalError", "eventing/Subscribe<"), "C156"),
+    ("a filter beside an existing one is taken", in_answer("w:InvalidParameter", "w:InternalError", "CIM_IndicationFilter<"), "C158"),
     ("CIM errors are not marked", in_answer(' b:IsCIM_Error="true"', ""), "C162"),
     ("embedded instances do not say their class", in_answer("MSFT_SMExtendedStatus_Type", "MSFT_SMStatus_Type"), "C163"),
     ("datetimes are bare", answering(bare_datetimes), "C164"),

@@ -29,6 +29,33 @@ ELEMENT = (
     "TransitioningToState:2 CreationClassName "
 )
 PORT = "DesiredVLANEndpointMode:2 OtherEndpointMode "
+#: What is counted of a virtual processor, each a number of eight bytes.
+COUNTED = (
+    "Frequency_Object Frequency_PerfTime Frequency_Sys100NS Timestamp_Object Timestamp_PerfTime Timestamp_Sys100NS "
+    "AddressDomainFlushesPersec AddressSpaceEvictionsPersec AddressSpaceFlushesPersec "
+    "AddressSpaceSwitchesPersec APICEOIAccessesPersec APICIPIsSentPersec APICMMIOAccessesPersec "
+    "APICSelfIPIsSentPersec APICTPRAccessesPersec ControlRegisterAccessesCost "
+    "ControlRegisterAccessesPersec CPUIDInstructionsCost CPUIDInstructionsPersec CPUWaitTimePerDispatch "
+    "CPUWaitTimePerDispatch_Base DebugRegisterAccessesCost DebugRegisterAccessesPersec "
+    "EmulatedInstructionsCost EmulatedInstructionsPersec ExternalInterruptsCost ExternalInterruptsPersec "
+    "GlobalGVARangeFlushesPersec GPASpaceHypercallsPersec GuestPageTableMapsPersec "
+    "HardwareInterruptsPersec HLTInstructionsCost HLTInstructionsPersec HypercallsCost HypercallsPersec "
+    "IOInstructionsCost IOInstructionsPersec IOInterceptMessagesPersec LargePageTLBFillsPersec "
+    "LocalFlushedGVARangesPersec LogicalProcessorDispatchesPersec LogicalProcessorHypercallsPersec "
+    "LogicalProcessorMigrationsPersec LongSpinWaitHypercallsPersec MemoryInterceptMessagesPersec "
+    "MSRAccessesCost MSRAccessesPersec MWAITInstructionsCost MWAITInstructionsPersec "
+    "NestedPageFaultInterceptsCost NestedPageFaultInterceptsPersec OtherHypercallsPersec "
+    "OtherInterceptsCost OtherInterceptsPersec OtherMessagesPersec PageFaultInterceptsCost "
+    "PageFaultInterceptsPersec PageInvalidationsCost PageInvalidationsPersec PageTableAllocationsPersec "
+    "PageTableEvictionsPersec PageTableReclamationsPersec PageTableResetsPersec "
+    "PageTableValidationsPersec PageTableWriteInterceptsPersec PendingInterruptsCost "
+    "PendingInterruptsPersec PercentGuestRunTime PercentHypervisorRunTime PercentRemoteRunTime "
+    "PercentTotalRunTime ReflectedGuestPageFaultsPersec SmallPageTLBFillsPersec "
+    "SyntheticInterruptHypercallsPersec SyntheticInterruptsPersec TotalInterceptsCost "
+    "TotalInterceptsPersec TotalMessagesPersec VirtualInterruptHypercallsPersec VirtualInterruptsPersec "
+    "VirtualProcessorHypercallsPersec "
+)
+VIRTUAL_PROCESSOR = "Win32_PerfRawData_HvStats_HyperVHypervisorVirtualProcessor"
 #: What libvirt's driver insists on, class by class: `[]` marks arrays, a letter the type (none: string).
 INSISTED = {
     "Win32_ComputerSystemProduct": "Caption Description IdentifyingNumber Name SKUNumber UUID Vendor Version",
@@ -67,6 +94,7 @@ INSISTED = {
         "PowerManagementSupported:b ProcessorId ProcessorType:2 Revision:2 Role SocketDesignation Status StatusInfo:2 "
         "Stepping SystemCreationClassName SystemName UniqueId UpgradeMethod:2 Version VoltageCaps:4"
     ),
+    VIRTUAL_PROCESSOR: "Caption Description Name " + " ".join(f"{name}:8" for name in COUNTED.split()),
     "Msvm_ProcessorSettingData": COMMON
     + "LimitCPUID:b LimitProcessorFeatures:b MaxProcessorsPerNumaNode:8 MaxNumaNodesPerSocket:8",
     "Msvm_MemorySettingData": COMMON
@@ -91,6 +119,14 @@ INSISTED = {
     + "Name SystemCreationClassName SystemName DeviceID PowerManagementSupported:b PowerManagementCapabilities[] "
     "Availability:2 StatusInfo:2 LastErrorCode:4 ErrorDescription ErrorCleared:b OtherIdentifyingInfo[] PowerOnHours:8 "
     "TotalPowerOnHours:8 IdentifyingDescriptions[] AdditionalAvailability[] MaxQuiesceTime:8",
+    "Msvm_DiskDrive": ELEMENT
+    + "Name SystemCreationClassName SystemName DeviceID PowerManagementSupported:b PowerManagementCapabilities[] "
+    "Availability:2 StatusInfo:2 LastErrorCode:4 ErrorDescription ErrorCleared:b OtherIdentifyingInfo[] PowerOnHours:8 "
+    "TotalPowerOnHours:8 IdentifyingDescriptions[] AdditionalAvailability[] MaxQuiesceTime:8 Capabilities[] "
+    "CapabilityDescriptions[] ErrorMethodology CompressionMethod NumberOfMediaSupported:4 MaxMediaSize:8 "
+    "DefaultBlockSize:8 MaxBlockSize:8 MinBlockSize:8 NeedsCleaning:b MediaIsLocked:b Security:2 LastCleaned:d "
+    "MaxAccessTime:8 UncompressedDataRate:4 LoadTime:8 UnloadTime:8 MountCount:8 TimeOfLastMount:d TotalMountTime:8 "
+    "UnitsDescription MaxUnitsBeforeCleaning:8 UnitsUsed:8 DriveNumber:4",
     "Msvm_ComputerSystem": ELEMENT + "Name ProcessID:4 OnTimeInMilliseconds:8 ResetCapability:2 NumberOfNumaNodes:2",
     "Msvm_ConcreteJob": "InstanceID Caption JobState:2 ErrorCode:2 ErrorDescription ErrorSummaryDescription "
     "PercentComplete:2 OperationalStatus[] StatusDescriptions[] Name",
@@ -250,8 +286,8 @@ class Virsh(Raw):
         memory = self.devices(settings, "Msvm_MemorySettingData")[0]
         return machine, int(processor["VirtualQuantity"]), int(memory["VirtualQuantity"]), int(memory["Limit"])
 
-    def by_path(self, cls, path):
-        doubled = path.replace("\\", "\\\\")
+    def by_path(self, cls, path, quotes='"'):
+        doubled = path.replace("\\", "\\\\").replace('"', quotes)
         return self.select(f"SELECT * FROM {cls} WHERE __PATH = '{doubled}'")[0]
 
     def dumpxml(self, name):
@@ -283,9 +319,35 @@ class Virsh(Raw):
         ports = [(one["ElementName"], one["Connection"][0]) for one in serial]
         return settings["Notes"], disks, cards, ports
 
+    def physical_disks(self, name):
+        """The disks of the host that a machine uses, with their places, as dumpxml shows them."""
+        resources = self.devices(self.settings(self.machine(name)), "Msvm_ResourceAllocationSettingData")
+        found = []
+        for drive in resources:
+            if drive["ResourceSubType"] == "Microsoft:Hyper-V:Physical Disk Drive" and drive["ResourceType"] == "17":
+                disk = self.by_path("Msvm_DiskDrive", drive["HostResource"][0], quotes='\\"')
+                found.append((disk["Name"], int(disk["DriveNumber"] or 0), int(drive["AddressOnParent"])))
+        return found
+
     def domstate(self, name):
         known = {"2": "running", "3": "shut off", "6": "saved", "9": "paused"}
         return known.get(self.machine(name)["EnabledState"], "no state")
+
+    def maxvcpus(self):
+        text = "SELECT * FROM Msvm_ProcessorSettingData WHERE InstanceID LIKE 'Microsoft:Definition%Maximum'"
+        found = self.select(text)
+        if not found:
+            raise Narrow("Could not get maximum definition of Msvm_ProcessorSettingData")
+        return int(found[0]["VirtualQuantity"])
+
+    def vcpuinfo(self, name):
+        """The time of each processor in nanoseconds, none for one that is offline."""
+        times = []
+        for number in range(self.dominfo(name)[1]):
+            query = f"SELECT * FROM {VIRTUAL_PROCESSOR} WHERE Name = '{name}:Hv VP {number}'"
+            found = self.select(query, CIMV2)
+            times.append(int(found[0]["PercentTotalRunTime"]) * 100 if found else None)
+        return times
 
     def invoke(self, cls, method, selectors, body, namespace=V2):
         """A method call; waits for its job and gives the return value."""

@@ -63,6 +63,34 @@ class Definitions(unittest.TestCase):
     def selectors(namespace, name):
         return [("__cimnamespace", namespace), ("ClassName", name)]
 
+    def test_a_query_finds_the_classes_it_describes(self):
+        """The list that a Windows client filters itself, filtered here."""
+        session = self.demo.requests()
+        classes = mof.namespaces()[wsman.V2]
+
+        def below(name):
+            return name and (name == "CIM_Service" or below(classes[name][0]))
+
+        for condition, expected in {
+            "": set(classes),
+            "WHERE __THIS ISA 'CIM_Service'": {name for name in classes if below(name)},
+            "WHERE __CLASS LIKE 'Msvm[_]%Service'": {
+                name for name in classes if name.startswith("Msvm_") and name.endswith("Service")
+            },
+            "WHERE __SUPERCLASS = 'CIM_Service'": {name for name in classes if classes[name][0] == "CIM_Service"},
+        }.items():
+            query = f"SELECT * FROM META_CLASS {condition}"
+            body = ET.fromstring(
+                f'<n:Enumerate xmlns:n="{wsman.N}"><w:OptimizeEnumeration xmlns:w="{wsman.W}"/>'
+                f'<w:MaxElements xmlns:w="{wsman.W}">32000</w:MaxElements>'
+                f'<w:Filter xmlns:w="{wsman.W}" Dialect="{wsman.WQL}">{query}</w:Filter></n:Enumerate>'
+            )
+            selectors = [("__cimnamespace", wsman.V2)]
+            answer = session.post(wsman.envelope(f"{wsman.N}/Enumerate", URI, body, selectors))
+            body = wsman.read_answer(answer.text, answer.status_code)
+            found = [one.get("NAME") for one in body.iter("CLASS")]
+            self.assertEqual(sorted(expected), sorted(found), query)
+
     def test_every_class_is_answered_as_its_mof_declares_it(self):
         address = urlsplit(self.demo.https_url)
         credentials = (self.demo.user, self.demo.password, self.demo.ca)

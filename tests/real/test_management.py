@@ -82,6 +82,23 @@ class Asking(unittest.TestCase):
         with self.assertRaises(Narrow):
             self.virsh.machine("nobody")
 
+    def test_maxvcpus_and_vcpuinfo(self):
+        self.assertEqual(4096, self.virsh.maxvcpus())
+        # A machine that is off has no processor that runs.
+        self.assertEqual([None] * 3, self.virsh.vcpuinfo("web01"))
+        # What stands in the definitions is reached from what can be allocated.
+        for cls, quantities in {
+            "Msvm_ProcessorSettingData": {"Default": 1, "Minimum": 1, "Maximum": 4096, "Increment": 1},
+            "Msvm_MemorySettingData": {"Default": 1024, "Minimum": 1, "Maximum": 1 << 24, "Increment": 1},
+        }.items():
+            query = f"SELECT * FROM {cls} WHERE InstanceID LIKE 'Microsoft:Definition%'"
+            found = {one["InstanceID"].rsplit("\\", 1)[1]: int(one["VirtualQuantity"]) for one in self.virsh.select(query)}
+            self.assertEqual(quantities, found)
+            identity = self.virsh.select(query)[0]["InstanceID"].rsplit("\\", 1)[0]
+            capabilities = wsman.ref(V2, "Msvm_AllocationCapabilities", InstanceID=identity)
+            settings = self.cim.associated(V2, capabilities, "Msvm_SettingsDefineCapabilities", mode="EnumerateEPR")
+            self.assertEqual([cls] * 4, [one.cls for one in settings])
+
     def test_dumpxml(self):
         notes, disks, cards, ports = self.virsh.dumpxml("db01")
         self.assertEqual(["The database of the shop, on two disks"], notes)
@@ -203,6 +220,20 @@ class Asking(unittest.TestCase):
             self.virsh.query(class_uri("root/mscluster", "*"), "SELECT Name FROM MSCluster_ResourceGroup")
 
 
+class PassThrough(unittest.TestCase):
+    def test_a_disk_of_the_host_is_shown(self):
+        host = server.Demo()
+        self.addCleanup(host.close)
+        disks = [{"name": "system", "path": "../disks/raw01.img"}, {"name": "raw", "path": "/dev/null", "pass_through": True}]
+        host.add_machine("raw01", disks)
+        server.fill(host.data / "disks" / "raw01.img", 1 << 20)
+        with host:
+            virsh = Virsh(host)
+            self.assertEqual([("/dev/null", 0, 1)], virsh.physical_disks("raw01"))
+            _, images, _, _ = virsh.dumpxml("raw01")
+            self.assertEqual([str(host.data / "disks" / "raw01.img")], [os.path.normpath(image[0]) for image in images])
+
+
 class Browsing(unittest.TestCase):
     """A generic CIM browser."""
 
@@ -280,6 +311,11 @@ class Running(unittest.TestCase):
         self.assertEqual(0, virsh.change("web01", RUNNING))
         one.serial.wait_for_counts(2)
         machine = house.only(virsh.list(active=True), "active machine")
+        (before,) = virsh.vcpuinfo("web01")
+        # To start and to count takes time on the processor, more and more of it.
+        self.assertGreater(before, 0)
+        one.serial.wait_for_counts(4)
+        self.assertGreater(virsh.vcpuinfo("web01")[0], before)
         self.assertEqual(str(host.pid(one)), machine["ProcessID"])
         by_number = virsh.machines(f"AND ProcessID = {host.pid(one)}")
         self.assertEqual(["web01"], [found["ElementName"] for found in by_number])

@@ -150,7 +150,8 @@ impl Launch {
             all.push(option.into());
             all.push(value);
         };
-        add("-name", format!("guest={}", definition.name.replace(',', ",,")).into());
+        // The threads of virtual processors are named after them, so that their times can be told.
+        add("-name", format!("guest={},debug-threads=on", definition.name.replace(',', ",,")).into());
         add("-uuid", definition.id.to_string().into());
         add("-machine", self.machine.as_str().into());
         add("-accel", if self.accelerator == Accelerator::Kvm { "kvm" } else { "tcg" }.into());

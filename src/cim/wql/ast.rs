@@ -2,6 +2,7 @@
 
 use smol_str::SmolStr;
 
+use super::ClassQuery;
 use crate::cim::{ClassName, ObjectPath, PropertyName};
 
 /// A WQL query.
@@ -9,6 +10,8 @@ use crate::cim::{ClassName, ObjectPath, PropertyName};
 pub enum Query {
     /// `SELECT … FROM … WHERE …`
     Select(Select),
+    /// `SELECT * FROM META_CLASS WHERE …`
+    Classes(ClassQuery),
     /// `ASSOCIATORS OF {…} WHERE …`
     AssociatorsOf(AssociatorsOf),
     /// `REFERENCES OF {…} WHERE …`

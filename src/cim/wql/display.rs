@@ -3,7 +3,8 @@
 use std::fmt::{self, Display, Formatter, Write};
 
 use super::{
-    AssociatorsOf, Comparison, Expression, Literal, Operand, Projection, PropertyReference, Query, ReferencesOf, Select,
+    AssociatorsOf, ClassQuery, Comparison, Expression, Literal, Operand, Projection, PropertyReference, Query,
+    ReferencesOf, Select,
 };
 use crate::cim::{ClassName, ObjectPath, PropertyName};
 
@@ -11,6 +12,7 @@ impl Display for Query {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Select(query) => query.fmt(f),
+            Self::Classes(query) => query.fmt(f),
             Self::AssociatorsOf(query) => query.fmt(f),
             Self::ReferencesOf(query) => query.fmt(f),
         }
@@ -32,6 +34,13 @@ impl Display for Select {
             }
         }
         write!(f, " FROM {}", self.class)?;
+        self.filter.as_ref().map_or(Ok(()), |filter| write!(f, " WHERE {filter}"))
+    }
+}
+
+impl Display for ClassQuery {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("SELECT * FROM META_CLASS")?;
         self.filter.as_ref().map_or(Ok(()), |filter| write!(f, " WHERE {filter}"))
     }
 }

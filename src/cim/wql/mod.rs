@@ -1,7 +1,8 @@
 //! WQL, the query language of WMI (`ws-management.md` §8.1).
 //!
 //! A text is parsed into a [`Query`] without a schema. A `SELECT` is then bound to its class, which checks
-//! that its properties exist and that types agree, and the [`BoundQuery`] tests instances.
+//! that its properties exist and that types agree, and the [`BoundQuery`] tests instances. A query for classes is a
+//! [`ClassQuery`], which is bound to its namespace.
 //!
 //! ```
 //! use wsnapd::cim::wql::Query;
@@ -14,6 +15,7 @@
 
 mod ast;
 mod bind;
+mod classes;
 mod cursor;
 mod display;
 mod error;
@@ -28,6 +30,7 @@ pub use ast::{
     Select, SystemProperty,
 };
 pub use bind::{BoundQuery, Candidates};
+pub use classes::{BoundClassQuery, ClassQuery};
 pub use error::WqlError;
 pub use evaluate::SystemProperties;
 pub use event::EventQuery;

@@ -4,8 +4,8 @@ use std::str::FromStr;
 
 use super::cursor::Cursor;
 use super::{
-    AssociatorsOf, Comparison, EventQuery, Expression, Literal, Operand, Projection, PropertyReference, Query,
-    ReferencesOf, Select, WqlError,
+    AssociatorsOf, ClassQuery, Comparison, EventQuery, Expression, Literal, Operand, Projection, PropertyReference,
+    Query, ReferencesOf, Select, WqlError,
 };
 use crate::cim::{ClassName, ObjectPath, PropertyName};
 
@@ -13,6 +13,9 @@ use crate::cim::{ClassName, ObjectPath, PropertyName};
 const MAX_DEPTH: usize = 64;
 /// Most predicates in one query; each is looked at for each instance.
 const MAX_CONDITIONS: usize = 2_000;
+
+/// What stands in place of the class in a query for classes.
+const META_CLASS: &str = "META_CLASS";
 
 impl FromStr for Query {
     type Err = WqlError;
@@ -30,7 +33,11 @@ impl FromStr for Query {
 pub(super) fn event_query(text: &str) -> Result<EventQuery, WqlError> {
     let mut parser = Parser::new(text);
     parser.cursor.keyword("SELECT")?;
-    let (projection, class) = parser.list_and_class()?;
+    let projection = parser.list()?;
+    if parser.cursor.at_keyword(META_CLASS) {
+        return Err(parser.not_supported("events about classes (meta_class)"));
+    }
+    let class = ClassName::new(parser.cursor.name("a class name")?);
     let within = if parser.cursor.eat_keyword("WITHIN") { Some(parser.seconds()?) } else { None };
     let filter = parser.filter()?;
     parser.end()?;
@@ -67,7 +74,7 @@ impl<'a> Parser<'a> {
 
     fn query(&mut self) -> Result<Query, WqlError> {
         if self.cursor.eat_keyword("SELECT") {
-            return self.select().map(Query::Select);
+            return self.select();
         }
         let associators = self.cursor.eat_keyword("ASSOCIATORS");
         if !associators && !self.cursor.eat_keyword("REFERENCES") {
@@ -83,10 +90,17 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn select(&mut self) -> Result<Select, WqlError> {
-        let (projection, class) = self.list_and_class()?;
-        let filter = self.filter()?;
-        Ok(Select { projection, class, filter })
+    fn select(&mut self) -> Result<Query, WqlError> {
+        let projection = self.list()?;
+        if self.cursor.at_keyword(META_CLASS) {
+            if projection != Projection::All {
+                return Err(self.not_supported("a list of properties of classes (meta_class)"));
+            }
+            self.cursor.keyword(META_CLASS)?;
+            return Ok(Query::Classes(ClassQuery { filter: self.filter()? }));
+        }
+        let class = ClassName::new(self.cursor.name("a class name")?);
+        Ok(Query::Select(Select { projection, class, filter: self.filter()? }))
     }
 
     /// The condition, if there is one.
@@ -97,8 +111,8 @@ impl<'a> Parser<'a> {
         Ok(filter)
     }
 
-    /// What stands between `SELECT` and the condition.
-    fn list_and_class(&mut self) -> Result<(Projection, ClassName), WqlError> {
+    /// What stands between `SELECT` and the class.
+    fn list(&mut self) -> Result<Projection, WqlError> {
         let projection = if self.cursor.eat("*") {
             Projection::All
         } else {
@@ -109,10 +123,7 @@ impl<'a> Parser<'a> {
             Projection::Properties(properties)
         };
         self.cursor.keyword("FROM")?;
-        if self.cursor.at_keyword("META_CLASS") {
-            return Err(self.not_supported("a query for classes (meta_class)"));
-        }
-        Ok((projection, ClassName::new(self.cursor.name("a class name")?)))
+        Ok(projection)
     }
 
     /// `WITHIN`, `GROUP` and `HAVING` belong to event queries, which a subscription takes, not an enumeration.

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::super::case::{Case, Checked, Stop};
-use super::super::message::{EVENTING, Message, WQL, escaped, filter, selector};
+use super::super::message::{EVENTING, Message, WQL, escaped, filter};
 use super::super::node::Node;
 use super::super::row::{Row, rows};
 use super::super::sink::{Manner, Sink};
-use super::super::subject::{MARK, wmi_uri};
+use super::super::subject::{Found, MARK, wmi_uri};
 use super::control::utf16_request;
 use crate::conformance::answer::Answer;
 
@@ -527,14 +527,22 @@ pub(super) async fn indication_class(case: &mut Case) -> Checked {
 /// C158.
 pub(super) async fn existing_filter(case: &mut Case) -> Checked {
     offered(case).await?;
-    let pull = format!("{DMTF_MODE}Pull");
     let uri = wmi_uri(&case.subject.profile.cim.other_namespace, "CIM_IndicationFilter");
-    let message = subscribe_to(&uri, &pull, "", &event_filter(case)).select(selector("Name", "conformance"));
-    let answer = case.send(&message).await?;
+    let references = "<w:EnumerationMode>EnumerateEPR</w:EnumerationMode>";
+    let answer = case.send(&Message::list(uri, 1, references)).await?;
     if answer.has_fault("a:DestinationUnreachable", None) {
         return Err(Stop::NotOffered(answer.fault_text()));
     }
-    case.is_fault(&answer, "w:InvalidParameter", None)
+    let items = answer.items();
+    let Some(filter) = items.first().and_then(Found::read) else {
+        return Err(Stop::NotApplicable("there is no instance of CIM_IndicationFilter to subscribe to".to_owned()));
+    };
+    let pull = format!("{DMTF_MODE}Pull");
+    let subscribe = |behind: &str| subscribe_to(&filter.resource, &pull, "", behind).select(filter.selector_xml());
+    let subscription = open(case, &subscribe("")).await?;
+    close(case, &subscription).await;
+    let own = event_filter(case);
+    case.fault(&subscribe(&own), "w:InvalidParameter", None).await.map(|_| ())
 }
 
 /// C159.

@@ -5,6 +5,7 @@ use crate::cim::InstanceBuilder;
 use crate::engine::CollectionKind;
 use crate::providers::association::{Association, End, end, ends_only};
 use crate::providers::computer_system::systems;
+use crate::providers::definitions::Resource;
 use crate::providers::element::Element;
 use crate::providers::records::{Capability, Service};
 use crate::providers::scope::{HOST_NAMESPACE, Scope};
@@ -70,15 +71,18 @@ pub(in crate::providers) static HOSTED_DEPENDENCY: Association = Association {
     fill: ends_only,
 };
 
-/// Machine or service to what it supports.
+/// Machine, service or host to what it supports.
 pub(in crate::providers) static ELEMENT_CAPABILITIES: Association = Association {
     class: "Msvm_ElementCapabilities",
     ends: [end("ManagedElement"), end("Capabilities")],
     starts: |scope| {
         let services = [Service::Management, Service::Snapshots].map(Element::Service);
-        Box::new(services.into_iter().chain(systems(scope)))
+        Box::new(std::iter::once(Element::Host).chain(services).chain(systems(scope)))
     },
     forward: |_, element| {
+        if element == Element::Host {
+            return Resource::ALL.into_iter().map(Element::Allocation).collect();
+        }
         one(match element {
             Element::System(_) => Some(Element::Capability(Capability::System)),
             Element::Service(Service::Management) => Some(Element::Capability(Capability::Management)),
@@ -87,6 +91,7 @@ pub(in crate::providers) static ELEMENT_CAPABILITIES: Association = Association 
         })
     },
     backward: |scope, element| match element {
+        Element::Allocation(_) => vec![Element::Host],
         Element::Capability(Capability::System) => all_systems(scope),
         Element::Capability(Capability::Management) => vec![Element::Service(Service::Management)],
         Element::Capability(Capability::Snapshots) => vec![Element::Service(Service::Snapshots)],

@@ -52,10 +52,16 @@ impl Service {
         let ResourceUri::Cim { family, namespace, class: selection } = ResourceUri::parse(&terms.resource_uri) else {
             return Err(unable("Only CIM classes have events."));
         };
-        let schema = self.namespace_of(namespace.as_deref(), terms.namespace.as_deref())?;
-        let named = match &selection {
-            ClassSelection::Class(name) => Some(class_of(schema, name)?),
-            ClassSelection::All => None,
+        // The query of an existing filter names its class itself, in a namespace of its own.
+        let (schema, named) = if let Some(source) = &terms.source {
+            (self.namespace_of(Some(source), None)?, None)
+        } else {
+            let schema = self.namespace_of(namespace.as_deref(), terms.namespace.as_deref())?;
+            let named = match &selection {
+                ClassSelection::Class(name) => Some(class_of(schema, name)?),
+                ClassSelection::All => None,
+            };
+            (schema, named)
         };
         let style = UriStyle::new(&family, schema.name());
         let (class, query) = if let Some(text) = &terms.query {
@@ -110,7 +116,7 @@ fn bind(
 }
 
 /// `e:EventSourceUnableToProcess`
-fn unable(reason: impl Into<String>) -> Fault {
+pub(super) fn unable(reason: impl Into<String>) -> Fault {
     Fault::new(Subcode::EventSourceUnableToProcess).reason(reason)
 }
 

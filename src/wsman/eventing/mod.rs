@@ -9,6 +9,7 @@
 mod batch;
 mod body;
 mod bookmark;
+mod existing;
 mod filter;
 mod hub;
 mod message;

@@ -13,6 +13,7 @@ use super::super::service::{Answer, Service};
 use super::super::target::selectors;
 use super::body::{Expires, SubscribeBody, invalid, read_renew, read_subscribe};
 use super::bookmark;
+use super::existing::ExistingFilter;
 use super::hub::Eventing;
 use super::sink::Delivery;
 use super::subscription::Subscription;
@@ -71,13 +72,14 @@ impl Service {
     pub(in super::super) async fn subscribe(&self, request: &Request<'_, '_>) -> Result<Answer, Fault> {
         let eventing = self.eventing()?;
         // The resource is judged first, as for every operation; which of its classes have events is for the filter.
-        self.target(request)?;
+        let resource = self.target(request)?;
         let body = read_subscribe(request)?;
+        let existing = self.existing_filter(&resource, body.query.is_some())?;
         for address in body.delivery.notify_to.iter().chain(&body.end_to) {
             eventing.check_sink(address)?;
         }
         let (expires, bookmark) = (body.expires, body.bookmark.clone());
-        let terms = terms(request, body)?;
+        let terms = terms(request, body, existing)?;
         let filter = self.event_filter(&*eventing.parts.provider, &terms)?;
         if !eventing.has_room(request.principal.name()) {
             return Err(Fault::new(Subcode::QuotaLimit).code(code::QUOTA_MAX_OPERATIONS).reason(format!(
@@ -200,18 +202,20 @@ impl Expires {
 }
 
 /// What the request agrees to.
-fn terms(request: &Request<'_, '_>, body: SubscribeBody) -> Result<Terms, Fault> {
+fn terms(request: &Request<'_, '_>, body: SubscribeBody, existing: Option<ExistingFilter>) -> Result<Terms, Fault> {
     let (keys, namespace) = selectors(request)?;
-    if let Some((name, _)) = keys.first() {
+    if let Some((name, _)) = keys.first().filter(|_| existing.is_none()) {
         return Err(Fault::new(Subcode::InvalidSelectors)
             .detail(detail::UNEXPECTED_SELECTORS, code::UNEXPECTED_SELECTORS)
             .reason(format!("Subscribe takes no selector but __cimnamespace; {name} is one too many.")));
     }
+    let (query, source) = existing.map_or((body.query, None), |filter| (Some(filter.query), Some(filter.namespace)));
     let delivery = body.delivery;
     Ok(Terms {
         resource_uri: request.headers.resource_uri.as_deref().unwrap_or_default().to_owned(),
         namespace,
-        query: body.query,
+        query,
+        source,
         mode: delivery.mode,
         manager: request.headers.to.as_deref().unwrap_or_default().to_owned(),
         notify_to: delivery.notify_to,

@@ -80,6 +80,9 @@ pub(super) struct Terms {
     pub(super) namespace: Option<SmolStr>,
     /// The WQL query
     pub(super) query: Option<String>,
+    /// The namespace of the query, when the resource is a filter that the server has by itself
+    #[serde(default)]
+    pub(super) source: Option<SmolStr>,
     /// How events are delivered
     pub(super) mode: DeliveryMode,
     /// Where the subscription is managed: `a:To` as it came

@@ -7,7 +7,8 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use wsnapd::cim::wql::{
-    AssociatorsOf, Comparison, Expression, Literal, Operand, Projection, PropertyReference, Query, ReferencesOf, Select,
+    AssociatorsOf, ClassQuery, Comparison, Expression, Literal, Operand, Projection, PropertyReference, Query,
+    ReferencesOf, Select,
 };
 use wsnapd::cim::{
     CimDateTime, CimInstance, CimType, CimValue, ClassName, KeyValue, NamespaceSchema, ObjectPath, PropertyName, cimxml,
@@ -300,6 +301,7 @@ fn query() -> impl Strategy<Value = Query> {
         3 => (projection, name(), option::of(expression())).prop_map(|(projection, class, filter)| {
             Query::Select(Select { projection, class: ClassName::new(&class), filter })
         }),
+        1 => option::of(expression()).prop_map(|filter| Query::Classes(ClassQuery { filter })),
         1 => (source_object(), class(), class(), role(), role(), class(), class(), any::<bool>(), any::<bool>()).prop_map(
             |(object, assoc, result, result_role, role, qualifier, assoc_qualifier, keys_only, class_defs_only)| {
                 Query::AssociatorsOf(AssociatorsOf {

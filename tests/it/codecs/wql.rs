@@ -227,6 +227,35 @@ fn association_queries_of_real_clients_parse() {
 }
 
 #[test]
+fn queries_for_classes_ask_for_what_classes_have() {
+    let schema = super::schema();
+    let query = |text: &str| match text.parse() {
+        Ok(Query::Classes(query)) => query,
+        other => panic!("{text}: {other:?}"),
+    };
+    for (text, expected) in [
+        ("select * from Meta_Class where __this isa 'T_Base' and __class <> 'T_Base'", true),
+        ("SELECT * FROM META_CLASS", true),
+        ("SELECT * FROM META_CLASS WHERE __SUPERCLASS = 'T_Base' OR __DYNASTY LIKE 'x%'", true),
+        ("SELECT * FROM META_CLASS WHERE NOT __CLASS = 'T_All'", false),
+    ] {
+        let query = query(text);
+        assert_eq!(query.bind(&schema).unwrap().matches(schema.class("T_All").unwrap(), &SYSTEM), expected, "{text}");
+        let query = Query::Classes(query);
+        assert_eq!(query.to_string().parse::<Query>(), Ok(query));
+    }
+    for (text, message) in [
+        ("SELECT * FROM META_CLASS WHERE Caption = 'x'", "class META_CLASS has no property Caption"),
+        ("SELECT * FROM META_CLASS WHERE __CLASS = 1", "property __CLASS does not compare with integer 1"),
+        ("SELECT * FROM META_CLASS WHERE __THIS ISA T_All OR __THIS ISA T_None", "there is no class T_None"),
+    ] {
+        let error = query(text).bind(&schema).unwrap_err();
+        assert_eq!(error.to_string(), format!("invalid query: {message}"), "{text}");
+    }
+    assert!("SELECT * FROM meta_class".parse::<wsnapd::cim::wql::EventQuery>().is_err());
+}
+
+#[test]
 fn what_does_not_parse_names_the_place() {
     for (text, message) in [
         ("", "expected SELECT, ASSOCIATORS OF or REFERENCES OF but found the end at character 1"),
@@ -273,8 +302,7 @@ fn what_does_not_parse_names_the_place() {
 #[test]
 fn what_is_not_offered_says_so() {
     for (text, what) in [
-        ("SELECT * FROM meta_class", "a query for classes (meta_class)"),
-        ("select * from META_CLASS where __this isa 'X'", "a query for classes (meta_class)"),
+        ("SELECT __CLASS FROM meta_class", "a list of properties of classes (meta_class)"),
         ("SELECT * FROM __InstanceCreationEvent WITHIN 2 WHERE a = 1", "the clause WITHIN of an event query"),
         ("SELECT * FROM X WHERE a = 1 GROUP WITHIN 300", "the clause GROUP of an event query"),
         ("SELECT * FROM X WHERE a > NULL", "an order of NULL"),
