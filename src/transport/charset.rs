@@ -55,6 +55,21 @@ pub(super) fn decode(bytes: &[u8], declared: DeclaredCharset) -> Result<(Cow<'_,
     }
 }
 
+/// Takes off the zeros behind an envelope: omicli seals messages that are filled up with them. In UTF-16 a zero is half
+/// of a letter, so nothing is taken there.
+pub(super) fn drop_filler(bytes: &mut Vec<u8>) {
+    let is_utf8 = match bytes.as_slice() {
+        [b'<', second, ..] => *second != 0,
+        [0xef, 0xbb, 0xbf, ..] => true,
+        _ => false,
+    };
+    if !is_utf8 {
+        return;
+    }
+    let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last.saturating_add(1));
+    bytes.truncate(end);
+}
+
 fn decode_utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<(Cow<'static, str>, Encoding), TextError> {
     let (pairs, odd) = bytes.as_chunks::<2>();
     if !odd.is_empty() {
@@ -91,6 +106,25 @@ mod tests {
 
     fn utf16(text: &str, to_bytes: fn(u16) -> [u8; 2]) -> Vec<u8> {
         text.encode_utf16().flat_map(to_bytes).collect()
+    }
+
+    #[test]
+    fn zeros_behind_an_envelope_are_filler() {
+        for (sealed, clear) in [
+            (&b"<a/>"[..], &b"<a/>"[..]),
+            (b"<a/>\0\0\0", b"<a/>"),
+            (b"\xef\xbb\xbf<a/>\0", b"\xef\xbb\xbf<a/>"),
+            (b"<\0a\0/\0>\0", b"<\0a\0/\0>\0"),
+            (b"\xff\xfe<\0>\0", b"\xff\xfe<\0>\0"),
+            (b"\0<\0>", b"\0<\0>"),
+            (b"<a>\0</a>", b"<a>\0</a>"),
+            (b"\0\0", b"\0\0"),
+            (b"", b""),
+        ] {
+            let mut bytes = sealed.to_vec();
+            drop_filler(&mut bytes);
+            assert_eq!(bytes, clear, "{sealed:?}");
+        }
     }
 
     #[test]

@@ -207,6 +207,7 @@ impl<H: EnvelopeHandler> Connection<H> {
                 }
             }
         }
+        charset::drop_filler(&mut data);
         let (outbound, encoding) = self.converse(principal, message.charset, &data).await;
         let status = reply::envelope_status(&outbound);
         let mut data = charset::encode(outbound.body, encoding).to_vec();

@@ -255,6 +255,9 @@ async fn a_message_may_come_in_pieces_that_are_sealed_one_by_one() {
         let answer = wire.ask(&client.seal_in_pieces(pieces)).await;
         assert_eq!((answer.status, client.unseal(&answer)), (200, format!("Admin Utf8 {}", pieces.concat())));
     }
+    // With filler, as omicli writes it.
+    let answer = wire.ask(&client.seal("<a/>\0\0\0")).await;
+    assert_eq!((answer.status, client.unseal(&answer)), (200, "Admin Utf8 <a/>".to_owned()));
     // Out of their order.
     let message = client.seal_in_pieces(&["<a/>", "<b/>"]);
     let text: Vec<usize> =
