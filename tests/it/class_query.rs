@@ -7,7 +7,7 @@ use wsnapd::cim::ClassDeclaration;
 
 use crate::exchange::{Exchange, check_faults};
 use crate::support::{OFF, TestServer};
-use crate::tree::{ADDRESSING, Node, WSMAN};
+use crate::tree::{ADDRESSING, Node, whole_list};
 use crate::wsman::between;
 
 const CLASSES: &str = "http://schemas.dmtf.org/wbem/cim-xml/2/cim-schema/2/*";
@@ -32,20 +32,12 @@ fn instances(query: &str) -> Exchange {
     filtered(INSTANCES, WQL, query)
 }
 
-fn items(body: &str) -> Vec<Node> {
-    let mut envelope = Node::parse(body);
-    let mut answer = envelope.children.pop().expect("a body").children.remove(0);
-    assert!(answer.child(WSMAN, "EndOfSequence").is_some(), "{body}");
-    let index = answer.children.iter().position(|child| child.local == "Items").expect("items");
-    answer.children.remove(index).children
-}
-
 fn names(body: &str) -> Vec<String> {
     let name = |class: Node| {
         assert_eq!((class.namespace.as_str(), class.local.as_str()), ("", "CLASS"), "{body}");
         class.attributes.get("NAME").expect("a name").clone()
     };
-    items(body).into_iter().map(name).collect()
+    whole_list(body).into_iter().map(name).collect()
 }
 
 /// The object path of the machine that is off.
@@ -143,7 +135,7 @@ async fn class_definitions_of_associated_instances_come_once_each() {
     );
     let body =
         Exchange::enumerate(CLASSES, &inner).selectors(&[("__cimnamespace", "root/interop")]).send(&server).await;
-    let found = items(&body);
+    let found = whole_list(&body);
     assert_eq!(found.len(), 1, "{body}");
     assert_eq!(
         found.first().map(|one| (one.namespace.as_str(), one.local.as_str())),
@@ -165,8 +157,8 @@ async fn keys_only_leaves_the_keys() {
         (format!("ASSOCIATORS OF {machine} WHERE {limits} KeysOnly"), "InstanceID"),
         (format!("REFERENCES OF {machine} WHERE ResultClass=Msvm_SettingsDefineState KeysOnly"), "SettingData"),
     ] {
-        let whole = items(&instances(&query.replace("KeysOnly", "")).send(&server).await);
-        let keys = items(&instances(&query).send(&server).await);
+        let whole = whole_list(&instances(&query.replace("KeysOnly", "")).send(&server).await);
+        let keys = whole_list(&instances(&query).send(&server).await);
         assert!(!keys.is_empty() && keys.len() == whole.len(), "{query}");
         for (keys, whole) in keys.iter().zip(&whole) {
             assert_eq!(keys.local, whole.local);

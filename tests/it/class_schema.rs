@@ -5,7 +5,7 @@ use wsnapd::cim::{CimType, CimValue, ClassDeclaration, ClassName, Qualifier};
 
 use crate::exchange::{Exchange, TRANSFER, check_faults};
 use crate::support::{HOST, TestServer};
-use crate::tree::{ADDRESSING, ENUMERATION, Node, SOAP, WSMAN};
+use crate::tree::{ADDRESSING, ENUMERATION, Node, SOAP, WSMAN, whole_list};
 use crate::wsman::{between, fault_of};
 
 const ALL: &str = "http://schemas.dmtf.org/wbem/cim-xml/2/cim-schema/2/*";
@@ -37,17 +37,8 @@ fn attribute<'n>(node: &'n Node, name: &str) -> Option<&'n str> {
     node.attributes.get(name).map(String::as_str)
 }
 
-/// The entries of a list that has no end but one.
-fn items(body: &str) -> Vec<Node> {
-    let mut envelope = Node::parse(body);
-    let mut answer = envelope.children.pop().expect("a body").children.remove(0);
-    assert!(answer.child(WSMAN, "EndOfSequence").is_some(), "{body}");
-    let index = answer.children.iter().position(|child| child.local == "Items").expect("items");
-    answer.children.remove(index).children
-}
-
 fn names(body: &str) -> Vec<String> {
-    items(body).iter().map(|class| attribute(class, "NAME").expect("a name").to_owned()).collect()
+    whole_list(body).iter().map(|class| attribute(class, "NAME").expect("a name").to_owned()).collect()
 }
 
 /// The texts of the VALUE elements below a node.
@@ -296,11 +287,11 @@ async fn entries_take_the_form_that_is_asked_for() {
     ] {
         let body = list(&asked, "").options(options).send(&server).await;
         assert!(body.contains(&format!("<w:Items>{start}")), "{options:?}: {body}");
-        assert_eq!(items(&body).len(), 1);
+        assert_eq!(whole_list(&body).len(), 1);
     }
     let mode = |mode: &str| format!("<w:EnumerationMode>{mode}</w:EnumerationMode>");
     let body = list(&asked, &mode("EnumerateEPR")).send(&server).await;
-    let reference = items(&body).remove(0);
+    let reference = whole_list(&body).remove(0);
     assert_eq!((reference.namespace.as_str(), reference.local.as_str()), (ADDRESSING, "EndpointReference"));
     // The reference leads back to the class.
     let parameters = between(&body, "<a:ReferenceParameters>", "</a:ReferenceParameters>");
@@ -309,7 +300,7 @@ async fn entries_take_the_form_that_is_asked_for() {
     let answer = Exchange::get(uri).header(set).send(&server).await;
     assert_eq!(attribute(&class_of(&answer), "NAME"), Some(SERVICE));
     let body = list(&asked, &mode("EnumerateObjectAndEPR")).send(&server).await;
-    let item = items(&body).remove(0);
+    let item = whole_list(&body).remove(0);
     assert_eq!((item.namespace.as_str(), item.local.as_str()), (WSMAN, "Item"));
     let inside: Vec<&str> = item.children.iter().map(|child| child.local.as_str()).collect();
     assert_eq!(inside, ["CLASS", "EndpointReference"]);

@@ -104,3 +104,13 @@ fn numeric(name: &str) -> Option<char> {
     };
     char::from_u32(code)
 }
+
+/// The entries of an answer to Enumerate in which the list is at its end.
+#[track_caller]
+pub(crate) fn whole_list(body: &str) -> Vec<Node> {
+    let mut envelope = Node::parse(body);
+    let mut answer = envelope.children.pop().expect("a body").children.remove(0);
+    assert!(answer.child(WSMAN, "EndOfSequence").is_some(), "{body}");
+    let index = answer.children.iter().position(|child| child.local == "Items").expect("items");
+    answer.children.remove(index).children
+}

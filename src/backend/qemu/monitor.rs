@@ -150,10 +150,17 @@ impl Monitor {
         };
         let (input, output) = stream.into_split();
         let mut input = LineReader::new(input, LINE_LIMIT);
-        let line = timeout_at(deadline, input.next()).await.map_err(|_| MonitorError::NoGreeting)?;
-        let first = parse(&line.map_err(broken)?.ok_or(MonitorError::Closed)?)?;
-        if !first.contains_key("QMP") {
-            return Err(MonitorError::Malformed("no greeting of a monitor".to_owned()));
+        loop {
+            let line = timeout_at(deadline, input.next()).await.map_err(|_| MonitorError::NoGreeting)?;
+            let line = parse(&line.map_err(broken)?.ok_or(MonitorError::Closed)?)?;
+            if line.contains_key("QMP") {
+                break;
+            }
+            // Until QEMU has greeted, a new connection is to it what the last one was: an event of that moment comes
+            // first. Whoever connects asks for the state anyway.
+            if !line.contains_key("event") {
+                return Err(MonitorError::Malformed("no greeting of a monitor".to_owned()));
+            }
         }
         let monitor = Self::start(input, output);
         let negotiate = qapi::qmp::qmp_capabilities { enable: None };

@@ -68,6 +68,19 @@ async fn a_socket_that_does_not_exist_or_does_not_greet_is_told_apart() {
 }
 
 #[tokio::test]
+async fn an_event_for_the_connection_before_may_come_ahead_of_the_greeting() {
+    let event = |name| Step::Event(name, json!({}));
+    let steps = vec![event("JOB_STATUS_CHANGE"), event("RESUME"), Step::Greet, Step::Hold];
+    let peer = Peer::start(steps);
+    drop(Monitor::connect(peer.path(), LONG).await.unwrap());
+    peer.finish().await;
+
+    let peer = Peer::start(vec![event("RESUME"), Step::Hold]);
+    let error = Monitor::connect(peer.path(), ms(60)).await.unwrap_err();
+    assert!(matches!(error, MonitorError::NoGreeting), "{error}");
+}
+
+#[tokio::test]
 async fn a_late_answer_is_dropped_and_the_connection_goes_on() {
     let (peer, monitor) = greeted(vec![
         Step::Expect("stop"),
