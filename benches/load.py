@@ -12,6 +12,7 @@ minutes.
 
 import argparse
 import base64
+import contextlib
 import os
 import pathlib
 import platform
@@ -41,10 +42,11 @@ CONFIG = server.EMPTY_CONFIG + "[service]\nMaxConnections = 1100\nMaxConcurrentO
 
 
 def cpu_seconds(pid):
-    """CPU time of all threads of a process."""
+    """CPU time of all threads of a process. Threads for blocking work end when nobody needs them."""
     total = 0
     for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
-        total += int((task / "schedstat").read_text().split()[0])
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            total += int((task / "schedstat").read_text().split()[0])
     return total / 1e9
 
 
