@@ -109,10 +109,10 @@ class Load:
         body = text.encode()
         return (self.head % len(body)).encode() + body
 
-    def run(self, total, first, following, check):
+    def run(self, total, following, check):
         """Sends until `total` answers are there; gives CPU seconds of the server an answer, and answers a second.
 
-        `following(connection, body)` is the next request of a connection.
+        `following(connection, body)` is the next request of a connection; there is no body before its first one.
         """
         poll = select.epoll()
         by_number = {connection.socket.fileno(): connection for connection in self.connections}
@@ -121,7 +121,7 @@ class Load:
         before, begun = cpu_seconds(self.demo.process.pid), time.perf_counter()
         sent = done = 0
         for connection in self.connections[:total]:
-            connection.socket.sendall(first)
+            connection.socket.sendall(following(connection, b""))
             sent += 1
         while done < sent:
             for number, _ in poll.poll(30):
@@ -143,8 +143,8 @@ class Load:
 
 def simple(load, total, text, check):
     request = load.request(text)
-    load.run(max(len(load.connections), total // 10), request, lambda *_: request, check)
-    return min(load.run(max(len(load.connections), total), request, lambda *_: request, check) for _ in range(REPEATS))
+    load.run(max(len(load.connections), total // 10), lambda *_: request, check)
+    return min(load.run(max(len(load.connections), total), lambda *_: request, check) for _ in range(REPEATS))
 
 
 def requests_of(demo):
@@ -185,7 +185,7 @@ def pull(load, instances):
 
     # Of twelve answers one is that of Enumerate.
     total = max(len(load.connections) * 12, instances // BATCH)
-    per_answer, rate = load.run(total, first, following, b"Response")
+    per_answer, rate = load.run(total, following, b"Response")
     return per_answer * total / found, rate * found / total
 
 

@@ -13,6 +13,7 @@ mod acceptor;
 mod crypto;
 mod message;
 mod seal;
+mod stitched;
 #[cfg(test)]
 mod tests;
 

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use rc4::{Rc4, StreamCipher};
 use zeroize::Zeroizing;
 
-use super::crypto::{Block, Key, equal, hmac_md5, md5, rc4};
+use super::crypto::{Block, Key, equal, hmac_md5, md5};
 use super::message::flag;
+use super::stitched::{Clear, KeyStream};
 use crate::transport::auth::security::{MessageSecurity, SealError};
 
 /// The keys of both directions. Messages must be unsealed in the order in which they arrive and sealed
@@ -27,7 +27,7 @@ impl fmt::Debug for SecurityContext {
 struct Direction {
     sign_key: Key,
     seal_key: Key,
-    cipher: Rc4,
+    key_stream: KeyStream,
     sequence: u32,
 }
 
@@ -37,7 +37,7 @@ impl SecurityContext {
             let seal_key = Zeroizing::new(md5(&[session_key, seal]));
             Direction {
                 sign_key: Zeroizing::new(md5(&[session_key, sign])),
-                cipher: rc4(&seal_key),
+                key_stream: KeyStream::new(&seal_key),
                 seal_key,
                 sequence: 0,
             }
@@ -85,16 +85,14 @@ impl MessageSecurity for SecurityContext {
 
 impl Direction {
     fn seal(&mut self, message: &mut [u8], key_exchange: bool) -> Result<Block, SealError> {
-        let mac = hmac_md5(&self.sign_key, &[&self.sequence.to_le_bytes(), message]);
-        self.cipher.apply_keystream(message);
+        let mac = self.key_stream.apply_and_sum(&self.sign_key, self.sequence, message, Clear::Before);
         let signature = self.signature(&mac, key_exchange);
         self.advance()?;
         Ok(signature)
     }
 
     fn unseal(&mut self, signature: &Block, message: &mut [u8], key_exchange: bool) -> Result<(), SealError> {
-        self.cipher.apply_keystream(message);
-        let mac = hmac_md5(&self.sign_key, &[&self.sequence.to_le_bytes(), message]);
+        let mac = self.key_stream.apply_and_sum(&self.sign_key, self.sequence, message, Clear::After);
         let expected = self.signature(&mac, key_exchange);
         if !equal(&expected, signature) {
             return Err(SealError::Signature);
@@ -106,7 +104,7 @@ impl Direction {
     fn sign_once(&mut self, message: &[u8], key_exchange: bool) -> Block {
         let mac = hmac_md5(&self.sign_key, &[&self.sequence.to_le_bytes(), message]);
         let signature = self.signature(&mac, key_exchange);
-        self.cipher = rc4(&self.seal_key);
+        self.key_stream = KeyStream::new(&self.seal_key);
         // It is made once, in the handshake, so the sequence is at its beginning.
         self.sequence = self.sequence.saturating_add(1);
         signature
@@ -119,7 +117,7 @@ impl Direction {
             *to = *from;
         }
         if key_exchange {
-            self.cipher.apply_keystream(&mut half);
+            self.key_stream.apply(&mut half);
         }
         let bytes = [1, 0, 0, 0].into_iter().chain(half).chain(self.sequence.to_le_bytes());
         let mut signature = Block::default();
