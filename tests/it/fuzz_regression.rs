@@ -39,3 +39,60 @@ fn inputs(fixtures: &Path, name: &str) -> Vec<PathBuf> {
     assert!(inputs.len() >= 3, "fixtures/fuzz/{name} has hardly anything to replay");
     inputs
 }
+
+/// What the saved tokens and messages become when MIT Kerberos has their keys; from the environment, which a process
+/// cannot safely change once it has threads.
+#[cfg(feature = "kerberos")]
+#[test]
+fn saved_tickets_are_accepted_and_saved_messages_unsealed() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/kerberos");
+    let done = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "fuzz_regression::saved_tickets_meet_their_keys"])
+        .env("KRB5_CONFIG", root.join("krb5.conf"))
+        .env("KRB5_KTNAME", format!("FILE:{}", root.join("keytab").display()))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&done.stderr));
+}
+
+#[cfg(feature = "kerberos")]
+#[test]
+#[ignore = "helper of another test"]
+fn saved_tickets_meet_their_keys() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/fuzz");
+    let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+    assert!(oracles::tickets::has_keytab());
+    for input in inputs(&fixtures, "kerberos") {
+        // The captured ones are for other keys, and one ended long ago.
+        let expected = !name(&input).contains('_');
+        assert_eq!(oracles::tickets::token(&fs::read(&input).unwrap()), expected, "{}", input.display());
+    }
+    for (name, bound) in [
+        ("mutual", Some(false)),
+        ("one-way", Some(false)),
+        ("signs-only", Some(false)),
+        // It says what is not so, and the library does not mind.
+        ("session-key", Some(false)),
+        ("bound", Some(true)),
+        ("bound-to-another", None),
+        // With tickets that cannot be read.
+        ("delegates", None),
+        ("three-legs", None),
+    ] {
+        let bytes = fs::read(fixtures.join("authenticator").join(name)).unwrap();
+        assert_eq!(oracles::tickets::authenticator(&bytes), bound, "{name}");
+    }
+    for (name, count) in [("one", 1), ("two", 2), ("three", 3), ("without-first", 0)] {
+        let bytes = fs::read(fixtures.join("sealed").join(name)).unwrap();
+        let before = oracles::tickets::reached();
+        assert_eq!(oracles::tickets::sealed(&bytes), count, "{name}");
+        assert_eq!(oracles::tickets::reached() - before, u64::try_from(count).unwrap());
+    }
+    // Whatever was found since.
+    for (name, oracle) in oracles::tickets::ALL.into_iter().chain([("kerberos", oracles::kerberos as _)]) {
+        for input in inputs(&fixtures, name) {
+            oracle(&fs::read(&input).unwrap());
+        }
+    }
+}

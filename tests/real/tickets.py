@@ -108,8 +108,8 @@ def name(*parts, kind=1):
     return element(0x30, field(0, number(kind)), field(1, element(0x30, *map(text, parts))))
 
 
-def key_of(key):
-    return element(0x30, field(0, number(KIND)), field(1, element(4, key)))
+def key_of(key, kind=KIND):
+    return element(0x30, field(0, number(kind)), field(1, element(4, key)))
 
 
 def elements(data):
@@ -138,9 +138,16 @@ def walk(data, *tags):
 class Logon:
     """A ticket for a service whose key is known, and the keys of the session that it begins."""
 
-    def __init__(self, service_key, user, realm):
-        self.service_key, self.user, self.realm = service_key, user, realm
+    #: Mutual, replays, sequence, sealing and signing (RFC 4121 §4.1.1.1).
+    FLAGS = 0x3E
+
+    def __init__(self, service_key, user, realm, flags=FLAGS):
+        self.service_key, self.user, self.realm, self.flags = service_key, user, realm, flags
         self.session, self.subkey, self.acceptor = os.urandom(32), os.urandom(32), None
+        self.session_kind = KIND
+        now, hour = datetime.datetime.now(datetime.timezone.utc), datetime.timedelta(hours=1)
+        #: When the user asks for the service, and the ticket's beginning and end.
+        self.now, self.begin, self.end = now, now - hour, now + 8 * hour
         #: 30 bits, as MIT Kerberos chooses it.
         self.sequence = int.from_bytes(os.urandom(4), "big") & 0x3FFFFFFF | 0x01000000
 
@@ -158,8 +165,6 @@ class Logon:
 
     def ticket(self, size):
         """What a KDC puts into a ticket, made as long as it was by data about the user that nobody reads."""
-        now = datetime.datetime.now(datetime.timezone.utc)
-        hour = datetime.timedelta(hours=1)
 
         def made(filler):
             # Data that may be skipped (AD-IF-RELEVANT), of a kind that nobody knows.
@@ -169,13 +174,13 @@ class Logon:
                 0x30,
                 # Forwardable, pre-authenticated.
                 field(0, element(3, b"\0\x40\x20\0\0")),
-                field(1, key_of(self.session)),
+                field(1, key_of(self.session, self.session_kind)),
                 field(2, text(self.realm)),
                 field(3, name(self.user)),
                 field(4, element(0x30, field(0, number(1)), field(1, element(4)))),
-                field(5, time(now - hour)),
-                field(6, time(now - hour)),
-                field(7, time(now + 8 * hour)),
+                field(5, time(self.begin)),
+                field(6, time(self.begin)),
+                field(7, time(self.end)),
                 field(10, element(0x30, data)),
             )
             return element(0x63, body)
@@ -186,10 +191,9 @@ class Logon:
             raise AssertionError(f"no ticket has {size} bytes")
         return body
 
-    def authenticator(self):
-        now = datetime.datetime.now(datetime.timezone.utc)
-        # Mutual, replays, sequence, sealing and signing; no channel binding (RFC 4121 §4.1.1).
-        flags = struct.pack("<I16xI", 16, 0x3E)
+    def authenticator(self, binding=bytes(16), further=b""):
+        # `binding` is the MD5 of the channel binding, or zeros; `further` goes behind the flags (RFC 4121 §4.1.1).
+        flags = struct.pack("<I16sI", 16, binding, self.flags) + further
         body = element(
             0x30,
             field(0, number(5)),
@@ -198,7 +202,7 @@ class Logon:
             field(3, element(0x30, field(0, number(0x8003)), field(1, element(4, flags)))),
             # So that it has three bytes always, and each ticket another one.
             field(4, number(0x80000 + int.from_bytes(os.urandom(2), "big"))),
-            field(5, time(now)),
+            field(5, time(self.now)),
             field(6, key_of(self.subkey)),
             field(7, number(self.sequence)),
         )
@@ -215,11 +219,12 @@ class Logon:
 
     def seal(self, clear):
         """Header (60 bytes) and data of a sealed message."""
-        # Sealed, with the key of the server; no filler, and the last 28 bytes go to the front.
-        plain = struct.pack(">HBBHHQ", 0x0504, 6, 0xFF, 0, 0, self.sequence)
-        header = struct.pack(">HBBHHQ", 0x0504, 6, 0xFF, 0, BLOCK + TAG, self.sequence)
+        # Sealed, with the key of the server if it gave one; no filler, and the last 28 bytes go to the front.
+        kind = 6 if self.acceptor else 2
+        plain = struct.pack(">HBBHHQ", 0x0504, kind, 0xFF, 0, 0, self.sequence)
+        header = struct.pack(">HBBHHQ", 0x0504, kind, 0xFF, 0, BLOCK + TAG, self.sequence)
         self.sequence += 1
-        sealed = encrypt(self.acceptor, INITIATOR_SEAL, clear + plain)
+        sealed = encrypt(self.acceptor or self.subkey, INITIATOR_SEAL, clear + plain)
         turned = sealed[-BLOCK - TAG :] + sealed[: -BLOCK - TAG]
         return header + turned[: 2 * BLOCK + TAG], turned[2 * BLOCK + TAG :]
 

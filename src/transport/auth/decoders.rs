@@ -5,7 +5,7 @@
 
 use super::certificate::CertificateNames;
 use super::credssp::{TsRequest, user_of_credentials};
-use super::kerberos::{TicketAcceptor, error_token};
+use super::kerberos::{Ticket, TicketAcceptor, error_token};
 use super::negotiate::{self, Facts, NtlmFacts, Step};
 use super::ntlm::{BindingCheck, Challenge, ServerNames};
 use super::spnego::{NegTokenInit, NegTokenResp};
@@ -48,9 +48,9 @@ pub fn kerberos(bytes: &[u8]) -> bool {
 }
 
 /// A token of Negotiate, and the same bytes as each further one, until the handshake ends; `acceptor` is asked about
-/// tickets. Says whether a ticket was accepted and nothing was left to be said.
+/// tickets. Gives the ticket that ended it.
 #[must_use]
-pub fn tickets(bytes: &[u8], acceptor: &dyn TicketAcceptor) -> bool {
+pub fn tickets(bytes: &[u8], acceptor: &dyn TicketAcceptor) -> Option<Ticket> {
     let names = ServerNames::of("host.example.test");
     let ntlm = Some(NtlmFacts { server_challenge: [7; 8], filetime: 0, names: &names });
     let facts = Facts { ntlm, kerberos: true };
@@ -59,19 +59,16 @@ pub fn tickets(bytes: &[u8], acceptor: &dyn TicketAcceptor) -> bool {
         step = match step {
             // A handshake counts its tokens, so this ends.
             Ok(Step::Continue(_, handshake)) => handshake.step(bytes, &facts),
-            Ok(Step::Accept(logon)) => {
-                let Ok(ticket) = acceptor.accept(logon.token(), None) else {
+            Ok(Step::Accept(logon)) => match acceptor.accept(logon.token(), None) {
+                Ok(ticket) => logon.conclude(ticket),
+                Err(_) => {
                     let told = error_token(logon.token(), 37, Timestamp::default());
-                    return told.is_some_and(|error| logon.refusal(error).is_empty());
-                };
-                logon.conclude(ticket)
-            }
-            Ok(Step::Done(mut ticket)) => {
-                let (header, data) = bytes.split_at(bytes.len().min(60));
-                return ticket.security.unseal(header, data.to_vec()).is_ok()
-                    || ticket.answer.is_none_or(|it| !it.is_empty());
-            }
-            Ok(Step::Prove(_)) | Err(_) => return false,
+                    let _ = told.map(|error| logon.refusal(error));
+                    return None;
+                }
+            },
+            Ok(Step::Done(ticket)) => return Some(ticket),
+            Ok(Step::Prove(_)) | Err(_) => return None,
         };
     }
 }
