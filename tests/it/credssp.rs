@@ -56,12 +56,12 @@ impl ServerCertVerifier for Anyone {
     }
 }
 
-fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+pub(super) fn element(tag: u8, content: &[u8]) -> Vec<u8> {
     let length = u16::try_from(content.len()).unwrap().to_be_bytes();
     [&[tag, 0x82][..], &length, content].concat()
 }
 
-fn octets(number: u8, content: &[u8]) -> Vec<u8> {
+pub(super) fn octets(number: u8, content: &[u8]) -> Vec<u8> {
     element(0xa0 | number, &element(4, content))
 }
 
@@ -70,11 +70,11 @@ fn ts_request(version: u8, fields: &[Vec<u8>]) -> Vec<u8> {
     element(0x30, &[element(0xa0, &[2, 1, version]), fields.concat()].concat())
 }
 
-fn nego(token: &[u8]) -> Vec<u8> {
+pub(super) fn nego(token: &[u8]) -> Vec<u8> {
     element(0xa1, &element(0x30, &element(0x30, &octets(0, token))))
 }
 
-fn credentials(user: &str, password: &str) -> Vec<u8> {
+pub(super) fn credentials(user: &str, password: &str) -> Vec<u8> {
     let text =
         |number, text: &str| octets(number, &text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>());
     let inner = element(0x30, &[text(0, "WORKGROUP"), text(1, user), text(2, password)].concat());
@@ -82,7 +82,7 @@ fn credentials(user: &str, password: &str) -> Vec<u8> {
 }
 
 /// The client's end of the inner connection.
-struct Inner {
+pub(super) struct Inner {
     tls: ClientConnection,
 }
 
@@ -109,7 +109,7 @@ impl Inner {
         bytes
     }
 
-    fn take(&mut self, mut bytes: &[u8]) -> Vec<u8> {
+    pub(super) fn take(&mut self, mut bytes: &[u8]) -> Vec<u8> {
         let mut clear = Vec::new();
         while !bytes.is_empty() {
             self.tls.read_tls(&mut bytes).unwrap();
@@ -126,7 +126,7 @@ impl Inner {
         X509Certificate::from_der(leaf).unwrap().1.public_key().subject_public_key.data.to_vec()
     }
 
-    fn proof(&self, version: u8, nonce: &[u8], from_server: bool) -> Vec<u8> {
+    pub(super) fn proof(&self, version: u8, nonce: &[u8], from_server: bool) -> Vec<u8> {
         let mut key = self.key();
         if version >= 5 {
             let magic = MAGIC[usize::from(from_server)];
@@ -138,15 +138,15 @@ impl Inner {
 }
 
 /// A logon on its way.
-struct Logon {
-    wire: Wire<TcpStream>,
-    inner: Inner,
+pub(super) struct Logon {
+    pub(super) wire: Wire<TcpStream>,
+    pub(super) inner: Inner,
     version: u8,
-    type_2: Vec<u8>,
+    pub(super) type_2: Vec<u8>,
 }
 
 /// The token of an answer.
-fn token(answer: &Answer) -> Vec<u8> {
+pub(super) fn token(answer: &Answer) -> Vec<u8> {
     assert_eq!(answer.status, 401, "{answer:?}");
     let offers = offers(answer);
     assert_eq!(offers.len(), 1, "{answer:?}");
@@ -154,7 +154,7 @@ fn token(answer: &Answer) -> Vec<u8> {
 }
 
 /// What stands in a field of octets, wherever it is.
-fn field(request: &[u8], tag: u8) -> Vec<u8> {
+pub(super) fn field(request: &[u8], tag: u8) -> Vec<u8> {
     fn elements(mut bytes: &[u8]) -> Vec<(u8, &[u8])> {
         let mut found = Vec::new();
         while let [tag, first, rest @ ..] = bytes {
@@ -175,8 +175,8 @@ fn field(request: &[u8], tag: u8) -> Vec<u8> {
 }
 
 impl Logon {
-    /// As far as the challenge of NTLM.
-    async fn begin(server: &TestServer, version: u8, versions: &[&'static SupportedProtocolVersion]) -> Self {
+    /// As far as the inner connection goes.
+    pub(super) async fn open(server: &TestServer, version: u8, versions: &[&'static SupportedProtocolVersion]) -> Self {
         let mut wire = server.connect().await;
         let mut inner = Inner::new(versions);
         while inner.tls.is_handshaking() {
@@ -192,7 +192,12 @@ impl Logon {
             assert!(!ticket.is_empty(), "an empty token would be none");
             inner.take(&ticket);
         }
-        let mut logon = Self { wire, inner, version, type_2: Vec::new() };
+        Self { wire, inner, version, type_2: Vec::new() }
+    }
+
+    /// As far as the challenge of NTLM.
+    async fn begin(server: &TestServer, version: u8, versions: &[&'static SupportedProtocolVersion]) -> Self {
+        let mut logon = Self::open(server, version, versions).await;
         let answer = logon.send(&[nego(&type_1())]).await;
         let challenge = logon.read(&answer);
         let tokens = field(&challenge, 0xa1);
@@ -201,17 +206,17 @@ impl Logon {
         logon
     }
 
-    async fn send(&mut self, fields: &[Vec<u8>]) -> Answer {
+    pub(super) async fn send(&mut self, fields: &[Vec<u8>]) -> Answer {
         let bytes = self.inner.out(&ts_request(self.version, fields));
         self.wire.ask(&request(&header("CredSSP", &bytes), "")).await
     }
 
-    fn read(&mut self, answer: &Answer) -> Vec<u8> {
+    pub(super) fn read(&mut self, answer: &Answer) -> Vec<u8> {
         self.inner.take(&token(answer))
     }
 
     /// The fields with the proof of the key.
-    fn proof(&self, client: &mut Client, key: &[u8]) -> Vec<Vec<u8>> {
+    pub(super) fn proof(&self, client: &mut Client, key: &[u8]) -> Vec<Vec<u8>> {
         let proof = octets(3, &client.wrap(key));
         if self.version >= 5 { vec![proof, octets(5, &[0x42; 32])] } else { vec![proof] }
     }
@@ -231,7 +236,7 @@ impl Logon {
     }
 
     /// A sealed request, in parts of these lengths.
-    fn sealed(&mut self, parts: &[&[u8]]) -> Vec<u8> {
+    pub(super) fn sealed(&mut self, parts: &[&[u8]]) -> Vec<u8> {
         const PROTOCOL: &str = "application/HTTP-CredSSP-session-encrypted";
         let kind = if parts.len() == 1 { "encrypted" } else { "x-multi-encrypted" };
         let mut body = Vec::new();
@@ -253,7 +258,7 @@ impl Logon {
     }
 
     /// The clear text of a sealed answer, and in how many parts it came.
-    fn unsealed(&mut self, answer: &Answer) -> (String, usize) {
+    pub(super) fn unsealed(&mut self, answer: &Answer) -> (String, usize) {
         let marker = b"application/octet-stream\r\n";
         let (mut clear, mut parts, mut rest) = (Vec::new(), 0, &answer.body[..]);
         while let Some(at) = rest.windows(marker.len()).position(|window| window == marker) {
@@ -268,9 +273,9 @@ impl Logon {
     }
 }
 
-const BOTH: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
+pub(super) const BOTH: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
 
-fn server(oldest: u32) -> TestServer {
+pub(super) fn server(oldest: u32) -> TestServer {
     let server = TestServer::delegated(oldest);
     admit(&server, true);
     server.audit.take();

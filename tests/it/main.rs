@@ -35,6 +35,8 @@ mod conformance;
 #[cfg(test)]
 mod credssp;
 #[cfg(test)]
+mod credssp_second_choice;
+#[cfg(test)]
 mod engine_commands;
 #[cfg(test)]
 mod engine_crash;

@@ -35,6 +35,7 @@ fn utf16(text: &str) -> Vec<u8> {
 
 struct Direction {
     sign: [u8; 16],
+    seal: [u8; 16],
     cipher: Rc4,
     sequence: u32,
 }
@@ -45,8 +46,16 @@ impl Direction {
             let text = format!("session key to {way} {kind} key magic constant\0");
             Md5::digest([&key[..], text.as_bytes()].concat()).into()
         };
-        let cipher = Rc4::new_from_slice(&derive("sealing")).unwrap();
-        Self { sign: derive("signing"), cipher, sequence: 0 }
+        let seal = derive("sealing");
+        let cipher = Rc4::new_from_slice(&seal).unwrap();
+        Self { sign: derive("signing"), seal, cipher, sequence: 0 }
+    }
+
+    /// The `mechListMIC`, after which the cipher begins anew.
+    fn mic(&mut self, list: &[u8]) -> Vec<u8> {
+        let mic = self.signature(list, |_| ());
+        self.cipher = Rc4::new_from_slice(&self.seal).unwrap();
+        mic
     }
 
     fn signature(&mut self, clear: &[u8], run: impl FnOnce(&mut Rc4)) -> Vec<u8> {
@@ -118,6 +127,11 @@ impl Client {
         self.to_client.cipher.apply_keystream(&mut data);
         assert_eq!(self.to_client.signature(&data, |_| ()), sealed[..16]);
         data
+    }
+
+    /// The signature of the list of mechanisms, and that of the server.
+    pub(super) fn mics(&mut self, list: &[u8]) -> [Vec<u8>; 2] {
+        [self.to_server.mic(list), self.to_client.mic(list)]
     }
 
     /// A request with a sealed body.
