@@ -101,6 +101,8 @@ pub enum Scheme {
     Ntlm,
     /// Kerberos, under Negotiate or by itself.
     Kerberos,
+    /// Negotiate, as long as it is not known which of both.
+    Negotiate,
     /// CredSSP.
     CredSsp,
     /// A client certificate.
@@ -117,6 +119,7 @@ impl Scheme {
             Self::Basic => "basic",
             Self::Ntlm => "ntlm",
             Self::Kerberos => "kerberos",
+            Self::Negotiate => "negotiate",
             Self::CredSsp => "credssp",
             Self::Certificate => "certificate",
             Self::Local => "local",

@@ -90,6 +90,32 @@ async fn each_logon_is_recorded_once_and_no_secret_is() {
 }
 
 #[tokio::test]
+async fn tokens_that_name_nobody_are_ten_lines_a_minute() {
+    let server = TestServer::start();
+    admit(&server, true);
+    let mut wire = server.connect().await;
+    let type_2 = challenge(&mut wire, "Negotiate", "").await;
+    let whole = type_3(&type_2, "admin", PASSWORD, None).0;
+    for (token, word, reason) in [
+        (&b"nonsense"[..], "negotiate", "malformed NTLM message"),
+        (&whole, "negotiate", "malformed or unexpected token"),
+        (&[b'x'; 65_537], "ntlm", "the token is no Base64, or too long"),
+        (b"\x60\x0d\x06\x09\x2a\x86\x48\x86\xf7\x12\x01\x02\x02\x01\x00", "ntlm", "malformed or unexpected token"),
+    ] {
+        assert_eq!(wire.ask(&request(&header(word, token), "")).await.status, 401);
+        assert_eq!(server.audit.take(), [format!(" 127.0.0.1 {word} logon refused: {reason}")]);
+    }
+    for _ in 0..20 {
+        assert_eq!(wire.ask(&request(&header("Negotiate", b"nonsense"), "")).await.status, 401);
+    }
+    assert_eq!(server.audit.take().len(), 6);
+    // Who is named is a line all the same.
+    let type_2 = challenge(&mut wire, "Negotiate", "").await;
+    wire.ask(&request(&header("Negotiate", &type_3(&type_2, "admin", PASSWORD, None).0), "")).await;
+    assert_eq!(server.audit.take(), ["Admin 127.0.0.1 ntlm logon done"]);
+}
+
+#[tokio::test]
 async fn a_logon_that_ends_is_recorded() {
     let server = TestServer::start();
     admit(&server, true);

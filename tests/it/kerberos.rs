@@ -196,7 +196,7 @@ async fn a_ticket_that_is_not_good_is_refused_and_recorded() {
     let server = server(ChannelBindingPolicy::Relaxed);
     let mut wire = server.connect().await;
     for (text, line) in [
-        ("malformed", None),
+        ("malformed", Some(" 127.0.0.1 kerberos logon refused: malformed")),
         ("unbound", Some(" 127.0.0.1 kerberos logon refused: unbound")),
         ("late", Some(" 127.0.0.1 kerberos logon refused: late")),
         ("wrong", Some(" 127.0.0.1 kerberos logon refused: wrong")),

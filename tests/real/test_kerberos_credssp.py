@@ -4,6 +4,7 @@ import os
 import subprocess
 import time
 import unittest
+from unittest import mock
 from urllib.parse import urlsplit
 
 import authority
@@ -90,6 +91,50 @@ class Inside(unittest.TestCase):
             self.assertIn("removed", " ".join(str(line.get("reason")) for line in self.logons()[-3:]))
         finally:
             subprocess.run([server.BINARY, "user", "add", USER, *users], check=True, timeout=30)
+
+
+class SecondChoice(unittest.TestCase):
+    """A server without a keytab, and a client that hopes for Kerberos and has a ticket: it is told of NTLM, begins anew
+    with it, and signs its list."""
+
+    def test_ntlm_is_the_second_choice(self):
+        import spnego._negotiate as negotiate
+
+        test_kerberos.set_up(self)
+        self.demo.stop()
+        config = self.demo.data / "wsnapd.toml"
+        text, _, _ = config.read_text().partition("\n[kerberos]")
+        config.write_text(text + test_credssp.CONFIG)
+        directory = self.demo.data / "tls"
+        directory.mkdir()
+        authority.server_certificate(directory / "server", rsa.generate_private_key(65537, 2048))
+        self.demo.start()
+        # Whoever has a password here has the same one in the realm.
+        self.kdc.admin(f'addprinc -pw "{self.demo.password}" {self.demo.user}')
+        os.environ["KRB5CCNAME"] = f"FILE:{self.kdc.directory / 'nobody'}"
+
+        taken, unpack = [], negotiate.unpack_token
+
+        def watched(*arguments, **options):
+            taken.append(unpack(*arguments, **options))
+            return taken[-1]
+
+        address = urlsplit(self.demo.http_url.replace("127.0.0.1", "localhost"))
+        credentials = (self.demo.user, self.demo.password, self.demo.ca)
+        options = {"auth": "credssp", "ssl": False, "credssp_auth_mechanism": "auto"}
+        with mock.patch.object(negotiate, "unpack_token", watched):
+            send = wsman.PypsrpSend(address.hostname, address.port, *credentials, **options)
+            house.snapshots_by_every_class(wsman.Cim(send, "pypsrp second choice"), "second-choice")
+        told, challenge, last = taken[:3]
+        self.assertEqual(
+            (negotiate.NegState.request_mic, negotiate.GSSMech.ntlm.value, None),
+            (told.neg_state, told.supported_mech, told.response_token),
+        )
+        self.assertTrue(challenge.response_token.startswith(b"NTLMSSP\0\2"))
+        self.assertEqual(negotiate.NegState.accept_complete, last.neg_state)
+        self.assertEqual(16, len(last.mech_list_mic))
+        last = [line for line in test_kerberos.audit_lines(self.demo) if line["event"] == "logon"][-1]
+        self.assertEqual((self.demo.user, "credssp", "done"), (last["user"], last["scheme"], last["outcome"]))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, HeaderValue};
 use ring::rand::{SecureRandom, SystemRandom};
-use tracing::info;
 
 use crate::access::{self, Account, Principal};
 use crate::transport::channel_binding::ChannelBinding;
@@ -35,6 +34,9 @@ use super::security::{MessageSecurity, SealError};
 
 /// How long a logon counts before the account is looked at again.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Why a token is not looked into.
+pub(super) const UNREADABLE: &str = "the token is no Base64, or too long";
 
 /// A ticket that says it lasts longer is looked at as one that lasts so long.
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);
@@ -327,14 +329,17 @@ impl ConnectionAuth {
 
     async fn negotiate(&self, before: State, policy: &AuthPolicy, scheme: Scheme, credentials: &[u8]) -> Outcome {
         let refused = || Outcome::Challenge(vec![scheme.challenge()]);
-        let Some(token) = decode(credentials) else { return refused() };
+        let Some(token) = decode(credentials) else {
+            policy.users.refused_unnamed(self.source, scheme.recorded(), UNREADABLE);
+            return refused();
+        };
         match self.step(before, policy, scheme, &token).await {
             Ok((Step::Continue(answer, handshake), begun)) => self.proceed(scheme, &answer, handshake, begun),
             Ok((Step::Prove(logon), _)) => self.prove(policy, scheme, logon).await,
             Ok((Step::Accept(logon), begun)) => self.accept(policy, scheme, logon, begun).await,
             Ok((Step::Done(ticket), _)) => self.admit(policy, scheme, ticket).await,
             Err(reason) => {
-                info!(%reason, "Logon refused");
+                policy.users.refused_unnamed(self.source, scheme.recorded(), &reason.to_string());
                 refused()
             }
         }

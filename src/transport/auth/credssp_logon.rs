@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 
 use hyper::header::HeaderValue;
 use ring::rand::{SecureRandom, SystemRandom};
-use tracing::info;
 
 use crate::access::{self, Account, Principal};
 
-use super::connection::{Admitted, Outcome, Proof, decode, open};
+use super::connection::{Admitted, Outcome, Proof, UNREADABLE, decode, open};
 use super::credssp::{
     Accepting, Acceptor, Admitting, Channel, ChannelError, Concluded, CredSspRefusal, Proving, Record, Step,
 };
@@ -61,7 +60,11 @@ impl CredSspLogon {
     /// Takes a token.
     pub(super) async fn step(&self, policy: &AuthPolicy, credentials: &[u8]) -> Outcome {
         let before = std::mem::replace(&mut *self.lock(), State::Anonymous);
-        let (Some(credssp), Some(token)) = (&policy.credssp, decode(credentials)) else { return refused(None) };
+        let Some(credssp) = &policy.credssp else { return refused(None) };
+        let Some(token) = decode(credentials) else {
+            policy.users.refused_unnamed(self.source, access::Scheme::CredSsp, UNREADABLE);
+            return refused(None);
+        };
         let kerberos = policy.kerberos.is_some();
         let ntlm = !kerberos || policy.users.anyone_may_use_ntlm().await;
         let (step, begun, known) = match advance(before, credssp, &token, self.limit, (ntlm, kerberos)) {
@@ -70,7 +73,7 @@ impl CredSspLogon {
                 if let Some(name) = known {
                     policy.users.refused(&name, self.source, access::Scheme::CredSsp, &reason.to_string());
                 } else {
-                    info!(%reason, "Logon refused");
+                    policy.users.refused_unnamed(self.source, access::Scheme::CredSsp, &reason.to_string());
                 }
                 return refused(None);
             }
@@ -141,7 +144,7 @@ impl CredSspLogon {
             Err(error) => {
                 let reason = error.to_string();
                 match error.fault {
-                    TicketFault::Malformed => info!(%reason, "Logon refused"),
+                    TicketFault::Malformed => users.refused_unnamed(self.source, access::Scheme::CredSsp, &reason),
                     TicketFault::Wrong => users.failed("", self.source, access::Scheme::CredSsp, &reason).await,
                     TicketFault::Unbound | TicketFault::Untimely(_) => {
                         users.refused("", self.source, access::Scheme::CredSsp, &reason);

@@ -59,14 +59,14 @@ pub fn tickets(bytes: &[u8], acceptor: &dyn TicketAcceptor) -> Option<Ticket> {
         step = match step {
             // A handshake counts its tokens, so this ends.
             Ok(Step::Continue(_, handshake)) => handshake.step(bytes, &facts),
-            Ok(Step::Accept(logon)) => match acceptor.accept(logon.token(), None) {
-                Ok(ticket) => logon.conclude(ticket),
-                Err(_) => {
+            Ok(Step::Accept(logon)) => {
+                let Ok(ticket) = acceptor.accept(logon.token(), None) else {
                     let told = error_token(logon.token(), 37, Timestamp::default());
                     let _ = told.map(|error| logon.refusal(error));
                     return None;
-                }
-            },
+                };
+                logon.conclude(ticket)
+            }
             Ok(Step::Done(ticket)) => return Some(ticket),
             Ok(Step::Prove(_)) | Err(_) => return None,
         };

@@ -57,6 +57,10 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
 /// disk with them.
 const LOCKED_OUT_EVERY: Duration = Duration::from_secs(60);
 
+/// How many tokens that name nobody are recorded one by one in a minute; the others are counted, for the same reason.
+const UNNAMED_LINES: u32 = 10;
+const UNNAMED_EVERY: Duration = Duration::from_secs(60);
+
 /// Characters of a name that are recorded.
 const MAX_NAME: usize = 104;
 
@@ -76,7 +80,34 @@ struct Shared {
     defence: Defence,
     /// When an attempt during a lock-out was last recorded, and how many there were since.
     locked_out: Mutex<(Option<Instant>, u64)>,
+    unnamed: Mutex<Unnamed>,
     audit: Arc<dyn AuditTrail>,
+}
+
+/// The refused tokens that named nobody.
+#[derive(Default)]
+struct Unnamed {
+    /// When the minute began.
+    since: Option<Instant>,
+    /// Lines in this minute.
+    lines: u32,
+    /// Tokens that are no lines.
+    unrecorded: u64,
+}
+
+impl Unnamed {
+    /// Counts a token. If it is a line, gives how many were none since the line before.
+    fn count(&mut self, now: Instant) -> Option<u64> {
+        if self.since.is_none_or(|since| now.saturating_duration_since(since) >= UNNAMED_EVERY) {
+            (self.since, self.lines) = (Some(now), 0);
+        }
+        if self.lines >= UNNAMED_LINES {
+            self.unrecorded = self.unrecorded.saturating_add(1);
+            return None;
+        }
+        self.lines = self.lines.saturating_add(1);
+        Some(std::mem::take(&mut self.unrecorded))
+    }
 }
 
 #[derive(Default)]
@@ -162,6 +193,7 @@ impl PasswordKeeper {
             accounts,
             defence,
             locked_out: Mutex::default(),
+            unnamed: Mutex::default(),
             audit,
         });
         let memory = Arc::downgrade(&shared);
@@ -338,6 +370,19 @@ impl PasswordKeeper {
         let name: String = account.chars().take(MAX_NAME).collect();
         let reason = format!("locked out; {unrecorded} further attempts like this were not recorded before");
         let record = AuditRecord::logon(&name, source, scheme, AuditOutcome::Refused);
+        self.0.audit.write(&AuditRecord { reason: Some(reason), ..record });
+    }
+
+    /// Records a handshake that ends before it names anybody.
+    pub(super) fn refused_unnamed(&self, source: IpAddr, scheme: Scheme, reason: &str) {
+        info!(%source, reason, "Logon refused");
+        let line = self.0.unnamed.lock().unwrap_or_else(PoisonError::into_inner).count(Instant::now());
+        let Some(unrecorded) = line else { return };
+        let mut reason = reason.to_owned();
+        if unrecorded > 0 {
+            reason = format!("{reason}; {unrecorded} further tokens like this were not recorded before");
+        }
+        let record = AuditRecord::logon("", source, scheme, AuditOutcome::Refused);
         self.0.audit.write(&AuditRecord { reason: Some(reason), ..record });
     }
 
@@ -539,4 +584,21 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_recorded_is_told_in_the_next_minute() {
+        let mut unnamed = Unnamed::default();
+        let begun = Instant::now();
+        for number in 0..15 {
+            let expected = (number < UNNAMED_LINES).then_some(0);
+            assert_eq!(unnamed.count(begun + Duration::from_secs(number.into())), expected, "{number}");
+        }
+        assert_eq!(unnamed.count(begun + UNNAMED_EVERY), Some(5));
+        assert_eq!(unnamed.count(begun + UNNAMED_EVERY), Some(0));
+    }
 }

@@ -4,6 +4,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::header::HeaderValue;
 
+use crate::access;
+
 /// The profile in which the certificate of a TLS connection logs on (DSP0226 §C.3.6); it stands alone, without
 /// credentials.
 const CERTIFICATE: &str = "http://schemas.dmtf.org/wbem/wsman/1/wsman/secprofile/https/mutual";
@@ -38,6 +40,18 @@ impl Scheme {
             Self::Basic => "Basic",
             Self::CredSsp => "CredSSP",
             Self::Certificate => CERTIFICATE,
+        }
+    }
+
+    /// What a logon that did not come to its end is recorded as.
+    pub(super) const fn recorded(self) -> access::Scheme {
+        match self {
+            Self::Negotiate => access::Scheme::Negotiate,
+            Self::Kerberos => access::Scheme::Kerberos,
+            Self::Ntlm => access::Scheme::Ntlm,
+            Self::Basic => access::Scheme::Basic,
+            Self::CredSsp => access::Scheme::CredSsp,
+            Self::Certificate => access::Scheme::Certificate,
         }
     }
 

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tracing::info;
-
 use crate::access;
 
 use super::super::kerberos::{Ticket, TicketError, TicketFault, error_token};
@@ -33,7 +31,9 @@ impl ConnectionAuth {
             Err(error) => {
                 let reason = error.to_string();
                 match error.fault {
-                    TicketFault::Malformed => info!(%reason, "Logon refused"),
+                    TicketFault::Malformed => {
+                        policy.users.refused_unnamed(self.source, access::Scheme::Kerberos, &reason);
+                    }
                     TicketFault::Wrong => {
                         let users = &policy.users;
                         users.failed("", self.source, access::Scheme::Kerberos, &reason).await;
