@@ -58,6 +58,9 @@ def resident_megabytes(pid):
 class Connection:
     """A connection with one request under way."""
 
+    #: How every answer begins.
+    EXPECTED = b"HTTP/1.1 200 "
+
     def __init__(self, url, context=None):
         address = urlsplit(url)
         self.socket = socket.create_connection((address.hostname, address.port), 30)
@@ -78,7 +81,7 @@ class Connection:
         head = self.buffer.find(b"\r\n\r\n")
         if head < 0:
             return None
-        if not self.buffer.startswith(b"HTTP/1.1 200 "):
+        if not self.buffer.startswith(self.EXPECTED):
             raise AssertionError(bytes(self.buffer[:2000]))
         length = int(re.search(rb"content-length: *(\d+)", self.buffer[:head], re.I)[1])
         if len(self.buffer) < head + 4 + length:
@@ -91,10 +94,10 @@ class Connection:
 class Load:
     """Many connections to one server."""
 
-    def __init__(self, demo, url, count):
+    def __init__(self, demo, url, count, user=None, password=None):
         self.demo = demo
         context = ssl.create_default_context(cafile=demo.ca) if url.startswith("https") else None
-        credentials = base64.b64encode(f"{demo.user}:{demo.password}".encode()).decode()
+        credentials = base64.b64encode(f"{user or demo.user}:{password or demo.password}".encode()).decode()
         self.head = (
             "POST /wsman HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/soap+xml;charset=UTF-8\r\n"
             f"Authorization: Basic {credentials}\r\nContent-Length: %d\r\n\r\n"

@@ -96,13 +96,11 @@ class Logon:
         sealed = Load(self.demo, self.demo.http_url, 0)
         # Some connections get more done than others.
         sealed.connections = [Sealed(self.demo, text.encode(), 2 * count // CONNECTIONS) for _ in range(CONNECTIONS)]
-        pieces = [
-            [
-                load.run(count // PIECES, lambda *_: clear, b">web01<")[0] * 1e6,
-                sealed.run(count // PIECES, lambda connection, _: connection.requests.pop(), b"Encrypted Boundary")[0] * 1e6,
-            ]
-            for _ in range(PIECES)
-        ]
+        kinds = (
+            (load, lambda *_: clear, b">web01<"),
+            (sealed, lambda connection, _: connection.requests.pop(), b"Encrypted Boundary"),
+        )
+        pieces = [[load.run(count // PIECES, *kind)[0] * 1e6 for load, *kind in kinds] for _ in range(PIECES)]
         load.close()
         sealed.close()
         return pieces

@@ -2,8 +2,6 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
-
 use crate::wsman::Encoding;
 
 use super::media_type::DeclaredCharset;
@@ -86,16 +84,16 @@ fn decode_utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<(Cow<'static, 
 }
 
 /// The bytes of an answer: UTF-8 without, UTF-16 little-endian with a byte-order mark.
-pub(super) fn encode(text: String, encoding: Encoding) -> Bytes {
+pub(super) fn encode(text: String, encoding: Encoding) -> Vec<u8> {
     match encoding {
-        Encoding::Utf8 => Bytes::from(text),
+        Encoding::Utf8 => text.into_bytes(),
         Encoding::Utf16 => {
             let mut bytes = Vec::with_capacity(2 + 2 * text.len());
             bytes.extend_from_slice(&[0xff, 0xfe]);
             for unit in text.encode_utf16() {
                 bytes.extend_from_slice(&unit.to_le_bytes());
             }
-            Bytes::from(bytes)
+            bytes
         }
     }
 }

@@ -210,7 +210,7 @@ impl<H: EnvelopeHandler> Connection<H> {
         charset::drop_filler(&mut data);
         let (outbound, encoding) = self.converse(principal, message.charset, &data).await;
         let status = reply::envelope_status(&outbound);
-        let mut data = charset::encode(outbound.body, encoding).to_vec();
+        let mut data = charset::encode(outbound.body, encoding);
         match self.auth.seal(&mut data) {
             Ok(header) => reply::sealed(status, label, sealing::write(label, encoding, &header, &data)),
             Err(error) => {

@@ -17,7 +17,7 @@ pub(super) type Reply = Response<Full<Bytes>>;
 /// The answer that carries an envelope: 200, or 500 for a fault.
 pub(super) fn envelope(outbound: Outbound, encoding: Encoding) -> Reply {
     let status = envelope_status(&outbound);
-    let mut reply = Response::new(Full::new(charset::encode(outbound.body, encoding)));
+    let mut reply = Response::new(Full::from(charset::encode(outbound.body, encoding)));
     *reply.status_mut() = status;
     let content_type = match encoding {
         Encoding::Utf8 => HeaderValue::from_static("application/soap+xml;charset=UTF-8"),
@@ -44,7 +44,7 @@ pub(super) fn sealed_by_tls(status: StatusCode, body: Vec<u8>, parts: usize) -> 
 }
 
 fn multipart(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Reply {
-    let mut reply = Response::new(Full::new(Bytes::from(body)));
+    let mut reply = Response::new(Full::from(body));
     *reply.status_mut() = status;
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     reply

@@ -97,6 +97,22 @@ async fn what_the_host_refuses_counts_and_locks_out() {
 }
 
 #[tokio::test]
+async fn the_time_of_a_refusal_does_not_tell_whose_password_it_was() {
+    let (server, _) = server();
+    let mut pending = Vec::new();
+    for credentials in ["alice:wrong", "alice:expired", "bob:wrong", "nobody:wrong"] {
+        let mut wire = server.connect().await;
+        pending.push(async move {
+            let begun = Instant::now();
+            assert_eq!(wire.ask(&of(credentials)).await.status, 401, "{credentials}");
+            begun.elapsed()
+        });
+    }
+    let times = futures_util::future::join_all(pending).await;
+    assert!(times.iter().all(|time| *time >= Duration::from_secs(1)), "{times:?}");
+}
+
+#[tokio::test]
 async fn a_slow_host_holds_nobody_else_up() {
     let (server, host) = server();
     let begun = Instant::now();

@@ -50,8 +50,14 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How long a password counts that the host found right.
 const HOST_COUNTS_FOR: Duration = Duration::from_secs(30);
+/// How long every refusal of Basic takes at least where a host is asked: which is longer than most hosts take, so that
+/// the time does not tell a user of the host from a name that nobody has.
+const HOST_REFUSES_AFTER: Duration = Duration::from_secs(1);
 /// How long anybody waits for what becomes of a password; longer only if the host hangs.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
+
+/// What a wrong proof is called.
+const WRONG_PROOF: &str = "wrong password or unknown user";
 
 /// How often attempts during lock-outs are recorded: one line tells how many there were, so that nobody can fill the
 /// disk with them.
@@ -78,6 +84,7 @@ struct Shared {
     /// For what needs no password; on threads that may block.
     accounts: Mutex<WatchedFile>,
     defence: Defence,
+    asks_host: bool,
     /// When an attempt during a lock-out was last recorded, and how many there were since.
     locked_out: Mutex<(Option<Instant>, u64)>,
     unnamed: Mutex<Unnamed>,
@@ -192,6 +199,7 @@ impl PasswordKeeper {
             queue,
             accounts,
             defence,
+            asks_host: host.is_some(),
             locked_out: Mutex::default(),
             unnamed: Mutex::default(),
             audit,
@@ -292,6 +300,7 @@ impl PasswordKeeper {
     /// Checks the credentials of a Basic `Authorization` header, from memory if they were right before. The answer
     /// to wrong ones may come late.
     pub(super) async fn verify(&self, encoded: &[u8], source: IpAddr) -> Verdict {
+        let begun = Instant::now();
         let mac = self.0.mac(encoded);
         // Only for as long as there are wrong proofs the name is needed before the memory is asked.
         if self.0.defence.is_alert() {
@@ -329,20 +338,24 @@ impl PasswordKeeper {
         };
         let found = tokio::time::timeout(ANSWERED_WITHIN, answer).await;
         let found = found.ok().and_then(Result::ok).unwrap_or(Found::Unknown);
-        if let Some(account) = account {
-            match &found {
-                Found::Right(_) => self.right_proof(&account, source, Scheme::Basic),
-                Found::Wrong => self.wrong_proof(&account, source, Scheme::Basic).await,
-                // No less dear than a wrong password, so that it does not tell that the password is right.
-                Found::Denied(reason) => self.failed(&account, source, Scheme::Basic, reason).await,
-                Found::Unknown => {}
+        let reason = match &found {
+            Found::Right(known) => {
+                if let Some(account) = account {
+                    self.right_proof(&account, source, Scheme::Basic);
+                }
+                return Verdict::Accepted(Arc::clone(known));
             }
+            Found::Unknown => return Verdict::Busy,
+            Found::Wrong => WRONG_PROOF,
+            // No less dear than a wrong password, so that it does not tell that the password is right.
+            Found::Denied(reason) => reason,
+        };
+        let delay = account.map(|account| self.count_failure(&account, source, Scheme::Basic, reason));
+        if self.0.asks_host {
+            pause(HOST_REFUSES_AFTER.saturating_sub(begun.elapsed())).await;
         }
-        match found {
-            Found::Right(account) => Verdict::Accepted(account),
-            Found::Wrong | Found::Denied(_) => Verdict::Refused,
-            Found::Unknown => Verdict::Busy,
-        }
+        pause(delay.unwrap_or_default()).await;
+        Verdict::Refused
     }
 
     /// Whether nothing is to be compared for this account from this address.
@@ -401,11 +414,16 @@ impl PasswordKeeper {
 
     /// Counts and records a wrong password, and waits for as long as the answer to it has to.
     pub(super) async fn wrong_proof(&self, account: &str, source: IpAddr, scheme: Scheme) {
-        self.failed(account, source, scheme, "wrong password or unknown user").await;
+        self.failed(account, source, scheme, WRONG_PROOF).await;
     }
 
     /// Counts and records a wrong proof of any kind, and waits for as long as the answer to it has to.
     pub(super) async fn failed(&self, account: &str, source: IpAddr, scheme: Scheme, reason: &str) {
+        pause(self.count_failure(account, source, scheme, reason)).await;
+    }
+
+    /// Counts and records a wrong proof; gives how long the answer to it has to wait.
+    fn count_failure(&self, account: &str, source: IpAddr, scheme: Scheme, reason: &str) -> Duration {
         let penalty = self.0.defence.failed(account, source, Instant::now());
         // A name may be as long as a head; no account has a longer one than this.
         let name: String = account.chars().take(MAX_NAME).collect();
@@ -415,9 +433,7 @@ impl PasswordKeeper {
         } else {
             self.refused(&name, source, scheme, reason);
         }
-        if !penalty.delay.is_zero() {
-            tokio::time::sleep(penalty.delay).await;
-        }
+        penalty.delay
     }
 }
 
@@ -521,6 +537,13 @@ impl Memory {
 
 fn short(mac: &Mac) -> u64 {
     mac.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+/// Waits; not even for the tick of a timer if there is no need.
+async fn pause(delay: Duration) {
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
+    }
 }
 
 /// Waits for the next password; looks at the file meanwhile, as long as there is something to forget.
