@@ -99,7 +99,7 @@ async fn tokens_that_name_nobody_are_ten_lines_a_minute() {
     for (token, word, reason) in [
         (&b"nonsense"[..], "negotiate", "malformed NTLM message"),
         (&whole, "negotiate", "malformed or unexpected token"),
-        (&[b'x'; 65_537], "ntlm", "the token is no Base64, or too long"),
+        (&vec![b'x'; 65_537], "ntlm", "the token is no Base64, or too long"),
         (b"\x60\x0d\x06\x09\x2a\x86\x48\x86\xf7\x12\x01\x02\x02\x01\x00", "ntlm", "malformed or unexpected token"),
     ] {
         assert_eq!(wire.ask(&request(&header(word, token), "")).await.status, 401);

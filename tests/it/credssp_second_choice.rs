@@ -13,6 +13,9 @@ const NTLM: &[u8] = &[0x2b, 6, 1, 4, 1, 0x82, 0x37, 2, 2, 10];
 const SPNEGO: &[u8] = &[0x2b, 6, 1, 5, 5, 2];
 const NONCE: [u8; 32] = [0x42; 32];
 
+/// What a client lists, and what it begins with.
+type Hope<'a> = (&'a [&'a [u8]], Option<&'a [u8]>);
+
 fn list(mechanisms: &[&[u8]]) -> Vec<u8> {
     element(0x30, &mechanisms.iter().flat_map(|name| element(6, name)).collect::<Vec<u8>>())
 }
@@ -91,7 +94,7 @@ async fn ends_well(server: &TestServer, mut logon: Logon, mut client: Client) {
 async fn ntlm_as_the_second_choice_logs_on_with_a_signed_list() {
     let server = server(2);
     let ticket = element(0x60, &[element(6, KRB5), b"\x01\0a ticket".to_vec()].concat());
-    let hopes: [(&[&[u8]], Option<&[u8]>); 5] = [
+    let hopes: [Hope<'_>; 5] = [
         (&[KRB5, NTLM], Some(&ticket)),
         (&[MS_KRB5, KRB5, NTLM], Some(&ticket)),
         (&[NEGOEX, NTLM], Some(b"NEGOEXTS")),
