@@ -107,6 +107,8 @@ pub enum Scheme {
     CredSsp,
     /// A client certificate.
     Certificate,
+    /// None that is known.
+    Unknown,
     /// Not at all: the server itself.
     Local,
 }
@@ -122,6 +124,7 @@ impl Scheme {
             Self::Negotiate => "negotiate",
             Self::CredSsp => "credssp",
             Self::Certificate => "certificate",
+            Self::Unknown => "unknown",
             Self::Local => "local",
         }
     }

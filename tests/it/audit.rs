@@ -60,8 +60,17 @@ async fn each_logon_is_recorded_once_and_no_secret_is() {
     }
     assert_eq!(server.audit.take(), ["ADMIN 127.0.0.1 basic logon done"]);
     assert_eq!(wire.ask(&request("", "<a/>")).await.status, 401);
-    assert_eq!(wire.ask(&request("Authorization: Basic !!!\r\n", "<a/>")).await.status, 401);
-    assert_eq!(server.audit.take(), [""; 0], "nobody was named");
+    assert_eq!(server.audit.take(), [""; 0], "most clients begin like this");
+    for (header, scheme, reason) in [
+        ("Basic !!!", "basic", "user and password cannot be read"),
+        ("Bearer abc", "unknown", "this scheme is not offered here"),
+        ("", "unknown", "this scheme is not offered here"),
+        ("CredSSP YQ==", "credssp", "this scheme is not offered here"),
+    ] {
+        let header = format!("Authorization: {header}\r\n");
+        assert_eq!(wire.ask(&request(&header, "<a/>")).await.status, 401);
+        assert_eq!(server.audit.take(), [format!(" 127.0.0.1 {scheme} logon refused: {reason}")]);
+    }
     assert_eq!(wire.ask(&request(&basic("Nobody:guess-1"), "<a/>")).await.status, 401);
     for password in ["guess-2", PASSWORD] {
         let type_2 = challenge(&mut wire, "Negotiate", "").await;

@@ -38,6 +38,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Why a token is not looked into.
 pub(super) const UNREADABLE: &str = "the token is no Base64, or too long";
 
+/// Why an `Authorization` header is not read further.
+const NOT_OFFERED: &str = "this scheme is not offered here";
+
 /// A ticket that says it lasts longer is looked at as one that lasts so long.
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 
@@ -231,7 +234,11 @@ impl ConnectionAuth {
                     None => self.challenge(policy).await,
                 },
             },
-            _ => self.challenge(policy).await,
+            other => {
+                let scheme = other.map_or(access::Scheme::Unknown, |(scheme, _)| scheme.recorded());
+                policy.users.refused_unnamed(self.source, scheme, NOT_OFFERED);
+                self.challenge(policy).await
+            }
         }
     }
 

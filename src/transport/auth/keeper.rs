@@ -63,7 +63,7 @@ const WRONG_PROOF: &str = "wrong password or unknown user";
 /// disk with them.
 const LOCKED_OUT_EVERY: Duration = Duration::from_secs(60);
 
-/// How many tokens that name nobody are recorded one by one in a minute; the others are counted, for the same reason.
+/// How many headers and tokens that name nobody are recorded one by one in a minute; the others are counted, for the same reason.
 const UNNAMED_LINES: u32 = 10;
 const UNNAMED_EVERY: Duration = Duration::from_secs(60);
 
@@ -91,19 +91,19 @@ struct Shared {
     audit: Arc<dyn AuditTrail>,
 }
 
-/// The refused tokens that named nobody.
+/// The refused headers and tokens that named nobody.
 #[derive(Default)]
 struct Unnamed {
     /// When the minute began.
     since: Option<Instant>,
     /// Lines in this minute.
     lines: u32,
-    /// Tokens that are no lines.
+    /// Those that are no lines.
     unrecorded: u64,
 }
 
 impl Unnamed {
-    /// Counts a token. If it is a line, gives how many were none since the line before.
+    /// Counts one. If it is a line, gives how many were none since the line before.
     fn count(&mut self, now: Instant) -> Option<u64> {
         if self.since.is_none_or(|since| now.saturating_duration_since(since) >= UNNAMED_EVERY) {
             (self.since, self.lines) = (Some(now), 0);
@@ -304,7 +304,7 @@ impl PasswordKeeper {
         let mac = self.0.mac(encoded);
         // Only for as long as there are wrong proofs the name is needed before the memory is asked.
         if self.0.defence.is_alert() {
-            let Some(credentials) = Credentials::decode(encoded) else { return Verdict::Refused };
+            let Some(credentials) = Credentials::decode(encoded) else { return self.unreadable(source) };
             if self.is_locked_out(credentials.account(), source, Scheme::Basic) {
                 return Verdict::Refused;
             }
@@ -322,7 +322,10 @@ impl PasswordKeeper {
                 waiters.push(sender);
                 Err(answer)
             } else {
-                let Some(credentials) = Credentials::decode(encoded) else { return Verdict::Refused };
+                let Some(credentials) = Credentials::decode(encoded) else {
+                    drop(memory);
+                    return self.unreadable(source);
+                };
                 let account = credentials.account().to_owned();
                 if self.0.queue.try_send(Job { mac, credentials, source }).is_err() {
                     return Verdict::Busy;
@@ -358,6 +361,12 @@ impl PasswordKeeper {
         Verdict::Refused
     }
 
+    /// Refuses and records credentials of Basic that cannot be read.
+    fn unreadable(&self, source: IpAddr) -> Verdict {
+        self.refused_unnamed(source, Scheme::Basic, "user and password cannot be read");
+        Verdict::Refused
+    }
+
     /// Whether nothing is to be compared for this account from this address.
     pub(super) fn is_locked_out(&self, account: &str, source: IpAddr, scheme: Scheme) -> bool {
         let now = Instant::now();
@@ -386,14 +395,14 @@ impl PasswordKeeper {
         self.0.audit.write(&AuditRecord { reason: Some(reason), ..record });
     }
 
-    /// Records a handshake that ends before it names anybody.
+    /// Records a handshake that ends, or a header that is refused, before anybody is named.
     pub(super) fn refused_unnamed(&self, source: IpAddr, scheme: Scheme, reason: &str) {
         info!(%source, reason, "Logon refused");
         let line = self.0.unnamed.lock().unwrap_or_else(PoisonError::into_inner).count(Instant::now());
         let Some(unrecorded) = line else { return };
         let mut reason = reason.to_owned();
         if unrecorded > 0 {
-            reason = format!("{reason}; {unrecorded} further tokens like this were not recorded before");
+            reason = format!("{reason}; {unrecorded} further ones that name nobody were not recorded before");
         }
         let record = AuditRecord::logon("", source, scheme, AuditOutcome::Refused);
         self.0.audit.write(&AuditRecord { reason: Some(reason), ..record });
