@@ -63,7 +63,8 @@ const WRONG_PROOF: &str = "wrong password or unknown user";
 /// disk with them.
 const LOCKED_OUT_EVERY: Duration = Duration::from_secs(60);
 
-/// How many headers and tokens that name nobody are recorded one by one in a minute; the others are counted, for the same reason.
+/// How many headers and tokens that name nobody are recorded one by one in a minute; the others are counted, for the
+/// same reason.
 const UNNAMED_LINES: u32 = 10;
 const UNNAMED_EVERY: Duration = Duration::from_secs(60);
 
